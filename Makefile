@@ -1,0 +1,52 @@
+# make setup   an environment in .venv, with the versions of constraints.txt    make test   the tests
+# make demo    the whole road on a phantom hospital, written to runs/demo       make lint   style, types, import directions
+#
+# Needs Python 3.11 or newer, git and make. Choose a Python with `make PYTHON=/path/to/python setup`.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,\
+	$(shell $(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+BIN := .venv/bin
+READY := .venv/.ready
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup demo test lint docs clean
+
+setup: $(READY)
+
+# compat: a plain path entry. With the default import hook, any folder called `reports` in the working directory would win.
+# Where there is no GPU, the CPU build of torch (0.2 GB) is taken in place of the default one (3 GB and more).
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make setup: no Python 3.11 or newer found; try make PYTHON=/path/to/python setup"; exit 2; }
+	@echo "make setup: 1 of 3, environment in .venv with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "make setup: 2 of 3, torch $(TORCH)"
+	@if [ "$$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then $(PIP_INSTALL) torch==$(TORCH); \
+	else $(PIP_INSTALL) torch==$(TORCH)+cpu 2>/dev/null \
+		|| $(PIP_INSTALL) --retries 1 --timeout 15 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu \
+		|| { echo "make setup: no CPU build within reach, taking the default one"; $(PIP_INSTALL) torch==$(TORCH); }; fi
+	@echo "make setup: 3 of 3, medvlm and the rest (about 2 minutes)"
+	@$(PIP_INSTALL) --config-settings editable_mode=compat --editable '.[dev]'
+	@touch $(READY)
+	@echo "make setup: done. Next: make demo, or $(BIN)/medvlm --help"
+
+demo: $(READY)
+	$(BIN)/medvlm demo runs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python -m medvlm.manual .
+	$(BIN)/jupytext --update --to ipynb notebooks/road.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

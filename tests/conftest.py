@@ -1,0 +1,46 @@
+"""Fixtures for every test: the same random numbers on each run, few threads, and real data where a machine has it."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+# Before torch or numpy start their pools. A test machine is shared, and sums must not depend on the number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The folder that holds pyproject.toml."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder of real images and reports, which nobody may ship; the test is skipped where it is absent."""
+    named = os.environ.get("MEDVLM_TEST_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not (folder / "MANIFEST.csv").is_file():
+        pytest.skip(f"real test data is absent: set MEDVLM_TEST_DATA to its folder (no MANIFEST.csv in {folder})")
+    return folder

@@ -1,0 +1,1 @@
+"""Images: reading, placing in patient millimetres, preprocessing contracts, the catalog, and the phantom hospital."""

@@ -1,0 +1,362 @@
+"""The catalog: one SQLite file that names every study, series, file, repair and refusal of an archive.
+
+It stores pseudonyms and UIDs, never a patient's name or ID. It stores file paths, because studies are read again from
+them, and folder names may hold a name: keep the file as confidential as the archive.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from volumes.archive import InstanceHeader, Refusal, read_location
+from volumes.splits import SPLITS, audit, split_of
+from volumes.study import Series, Study, group_studies
+from volumes.transforms import FILM_MODALITIES
+from volumes.volume import Film, StudyError, Unit, Volume, VolumeError
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS patients(patient_key TEXT PRIMARY KEY, split TEXT);
+CREATE TABLE IF NOT EXISTS studies(
+    study_uid TEXT PRIMARY KEY, patient_key TEXT NOT NULL REFERENCES patients(patient_key), accession TEXT NOT NULL,
+    modality TEXT NOT NULL, date TEXT NOT NULL, simulated INTEGER NOT NULL, split TEXT);
+CREATE INDEX IF NOT EXISTS studies_by_patient ON studies(patient_key);
+CREATE INDEX IF NOT EXISTS studies_by_accession ON studies(accession);
+CREATE TABLE IF NOT EXISTS series(
+    study_uid TEXT NOT NULL REFERENCES studies(study_uid), series_uid TEXT NOT NULL, part TEXT NOT NULL,
+    modality TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL, body_part TEXT NOT NULL, unit TEXT NOT NULL,
+    n_instances INTEGER NOT NULL, PRIMARY KEY(study_uid, series_uid, part));
+CREATE TABLE IF NOT EXISTS instances(
+    path TEXT PRIMARY KEY, study_uid TEXT NOT NULL REFERENCES studies(study_uid), series_uid TEXT NOT NULL,
+    part TEXT NOT NULL, sop_uid TEXT NOT NULL, size INTEGER NOT NULL, mtime REAL NOT NULL, sha256 TEXT NOT NULL,
+    pixel_sha256 TEXT NOT NULL, is_image INTEGER NOT NULL, place INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS instances_by_series ON instances(study_uid, series_uid, part);
+CREATE INDEX IF NOT EXISTS instances_by_sop ON instances(sop_uid);
+CREATE INDEX IF NOT EXISTS instances_by_pixels ON instances(pixel_sha256);
+CREATE TABLE IF NOT EXISTS refusals(
+    where_ TEXT NOT NULL, kind TEXT NOT NULL CHECK(kind IN ('repair', 'refusal')), reason TEXT NOT NULL,
+    message TEXT NOT NULL, study_uid TEXT NOT NULL DEFAULT '', UNIQUE(where_, kind, reason, message));
+CREATE TABLE IF NOT EXISTS runs(
+    run_id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, command TEXT NOT NULL, detail TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One study of the catalog; `split` is None until splits are assigned."""
+
+    study_uid: str
+    patient_key: str
+    accession: str
+    modality: str
+    date: str
+    split: str | None
+    simulated: bool  # every image of it says so
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """One series (or part of one) with the locations of its files, in the order of the archive."""
+
+    study_uid: str
+    series_uid: str
+    part: str
+    modality: str
+    kind: str
+    view: str
+    body_part: str
+    unit: Unit
+    n_instances: int
+    paths: tuple[str, ...] = field(repr=False)
+    sop_uids: tuple[str, ...] = field(repr=False)
+
+    def read(self) -> Volume | Film:
+        """The image, as `Series.read` gives it. Raises StudyError when a file is gone, SeriesError when it is bad."""
+        return read_series(self.paths, self.series_uid, self.unit, self.modality)
+
+
+class Catalog:
+    """One open catalog. Open one per process; several processes may read and write at once (WAL, 30 s patience)."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self.connection = path, connection
+
+    @classmethod
+    def create(cls, path: Path | str) -> Catalog:
+        """Make a catalog, or open the one that is there. The folder is made when it is absent."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        catalog = cls(Path(path), _connect(Path(path)))
+        catalog.connection.executescript(_SCHEMA)
+        catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return catalog
+
+    @classmethod
+    def open(cls, path: Path | str) -> Catalog:
+        """Open a catalog. Raises VolumeError when there is none or it is of another version."""
+        if not Path(path).is_file():
+            raise VolumeError(f"{path}: no catalog there; `medvlm ingest` makes one", "no-catalog")
+        try:
+            connection = _connect(Path(path))
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            raise VolumeError(f"{path}: not a catalog: {error}", "bad-catalog") from error
+        if version != SCHEMA_VERSION:
+            raise VolumeError(f"{path}: catalog version {version}, not {SCHEMA_VERSION}; ingest again", "bad-catalog")
+        return cls(Path(path), connection)
+
+    def __enter__(self) -> Catalog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; what was committed stays."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing: commits at the end, rolls back on any error (or when the process dies)."""
+        if self.connection.in_transaction:  # joined by the outer one
+            yield self.connection
+            return
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def add_study(self, study: Study, patient_key: str | None = None) -> None:
+        """Write one study in one transaction. Doing it again changes nothing; new files of a known study are added.
+
+        `patient_key` replaces the study's own when a table of patients came with the archive.
+        Raises StudyError when the catalog has the study under another patient.
+        """
+        key = patient_key or study.patient_key
+        with self.transaction() as db:
+            known = db.execute("SELECT patient_key FROM studies WHERE study_uid = ?", (study.study_uid,)).fetchone()
+            if known is not None and known[0] != key:
+                raise StudyError(
+                    f"study {study.study_uid} is in the catalog under the patient {known[0]}, now {key}; one study"
+                    " belongs to one patient. Check the archive for a mix-up",
+                    "several-patients",
+                )
+            db.execute("INSERT OR IGNORE INTO patients(patient_key) VALUES (?)", (key,))
+            db.execute(
+                "INSERT INTO studies SELECT ?, ?, ?, ?, ?, ?, split FROM patients WHERE patient_key = ?"
+                " ON CONFLICT(study_uid) DO UPDATE SET accession = excluded.accession, modality = excluded.modality,"
+                " date = excluded.date, simulated = excluded.simulated",
+                (
+                    study.study_uid,
+                    key,
+                    study.accession,
+                    study_modality(study.series),
+                    study.date,
+                    study.simulated,
+                    key,
+                ),
+            )
+            for series in study.series:
+                _write_series(db, series)
+            _write_instances(db, study.study_uid, "", "", study.objects, is_image=False)
+            db.execute(  # parts that a new file has renamed
+                "DELETE FROM series WHERE study_uid = ? AND NOT EXISTS (SELECT 1 FROM instances i WHERE"
+                " i.study_uid = series.study_uid AND i.series_uid = series.series_uid AND i.part = series.part)",
+                (study.study_uid,),
+            )
+            for refusal in study.refusals:
+                _write_refusal(db, refusal, study.study_uid)
+
+    def add_refusal(self, refusal: Refusal, study_uid: str = "") -> None:
+        """Write one refusal or repair; the same one twice is kept once."""
+        with self.transaction() as db:
+            _write_refusal(db, refusal, study_uid)
+
+    def refusals(self, kind: str | None = None) -> list[Refusal]:
+        """Every refusal and repair, in the order they were met."""
+        rows = self.connection.execute(
+            "SELECT where_, reason, message, kind FROM refusals WHERE ? IN ('', kind) ORDER BY rowid", (kind or "",)
+        )
+        return [Refusal(*row) for row in rows]
+
+    def has_instance(self, header_path: str, size: int, mtime: float) -> bool:
+        """Whether this very file (by place, size and time) is in the catalog: lets ingest resume cheaply."""
+        query = "SELECT 1 FROM instances WHERE path = ? AND size = ? AND mtime = ?"
+        return self.connection.execute(query, (header_path, size, mtime)).fetchone() is not None
+
+    def studies(self, split: str | None = None, modality: str | None = None) -> list[StudyRow]:
+        """Studies, sorted by UID, of one split and modality ("xray", "ct", "mr" ...) when given."""
+        rows = self.connection.execute(
+            "SELECT study_uid, patient_key, accession, modality, date, split, simulated FROM studies"
+            " WHERE (? IS NULL OR split = ?) AND (? IS NULL OR modality = ?) ORDER BY study_uid",
+            (split, split, modality, modality),
+        )
+        return [StudyRow(*row[:6], bool(row[6])) for row in rows]
+
+    def series(self, study_uid: str) -> list[SeriesRow]:
+        """Series of a study with the locations of their files. Raises StudyError for an unknown study."""
+        self._known(study_uid)
+        rows = self.connection.execute(
+            "SELECT study_uid, series_uid, part, modality, kind, view, body_part, unit, n_instances FROM series"
+            " WHERE study_uid = ? ORDER BY rowid",
+            (study_uid,),
+        ).fetchall()
+        found = []
+        for row in rows:
+            files = self.connection.execute(
+                "SELECT path, sop_uid FROM instances WHERE study_uid = ? AND series_uid = ? AND part = ? AND is_image"
+                " ORDER BY place, path",
+                row[:3],
+            ).fetchall()
+            values = (*row, tuple(f[0] for f in files), tuple(f[1] for f in files))
+            found.append(SeriesRow(*values))
+        return found
+
+    def study(self, study_uid: str) -> Study:
+        """The study, its headers read again from the archive. Raises StudyError when a file is gone or has changed."""
+        self._known(study_uid)
+        headers: list[InstanceHeader] = []
+        for path, sop_uid in self.connection.execute(
+            "SELECT path, sop_uid FROM instances WHERE study_uid = ? ORDER BY rowid", (study_uid,)
+        ).fetchall():
+            header = read_location(path, digests=False)
+            if isinstance(header, Refusal) or header.sop_uid != sop_uid or header.study_uid != study_uid:
+                found = header.message if isinstance(header, Refusal) else f"instance {header.sop_uid}"
+                raise StudyError(
+                    f"study {study_uid}: a file that the catalog names no longer holds instance {sop_uid}; found:"
+                    f" {found}. Ingest the archive again",
+                    "archive-changed",
+                )
+            headers.append(header)
+        stated = self.connection.execute(
+            "SELECT unit, modality FROM series WHERE study_uid = ? AND unit != 'raw'", (study_uid,)
+        ).fetchone()
+        unit: Unit = stated[0] if stated else "raw"
+        return group_studies(headers, unit=unit, modality=stated[1] if stated else "")[0]
+
+    def assign_splits(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> dict[str, int]:
+        """Put every patient into train, validation or test by a keyed hash of the patient; counts of studies.
+
+        The same patient and seed give the same split in every catalog and after every later ingest.
+        """
+        if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise VolumeError(
+                f"split fractions are {tuple(fractions)}; expected three that add up to 1, for {', '.join(SPLITS)}",
+                "bad-fractions",
+            )
+        with self.transaction() as db:
+            for (key,) in db.execute("SELECT patient_key FROM patients").fetchall():
+                db.execute("UPDATE patients SET split = ? WHERE patient_key = ?", (split_of(key, fractions, seed), key))
+            db.execute(
+                "UPDATE studies SET split = (SELECT split FROM patients p WHERE p.patient_key = studies.patient_key)"
+            )
+            counts = dict(db.execute("SELECT split, COUNT(*) FROM studies GROUP BY split").fetchall())
+        return {name: counts.get(name, 0) for name in SPLITS}
+
+    def audit(self) -> list[str]:
+        """What would make a score wrong: shared patients, one image twice, empty splits. An empty list is a pass."""
+        return audit(self.connection)
+
+    def start_run(self, command: str, detail: str = "") -> int:
+        """Note that a command began; returns its run_id."""
+        with self.transaction() as db:
+            cursor = db.execute(
+                "INSERT INTO runs(started, command, detail) VALUES (datetime('now'), ?, ?)", (command, detail)
+            )
+        return int(cursor.lastrowid or 0)
+
+    def finish_run(self, run_id: int, detail: str = "") -> None:
+        """Note that a command ended; a run without an end was interrupted."""
+        with self.transaction() as db:
+            db.execute("UPDATE runs SET finished = datetime('now'), detail = ? WHERE run_id = ?", (detail, run_id))
+
+    def _known(self, study_uid: str) -> None:
+        if self.connection.execute("SELECT 1 FROM studies WHERE study_uid = ?", (study_uid,)).fetchone() is None:
+            raise StudyError(f"study {study_uid} is not in the catalog", "no-study")
+
+
+def read_series(paths: Sequence[str], series_uid: str = "", unit: Unit = "raw", modality: str = "") -> Volume | Film:
+    """The image of one series from the locations of its files, as the catalog lists them.
+
+    Raises StudyError when a file is gone or belongs to another series, SeriesError when the image cannot be read.
+    """
+    headers = []
+    for path in paths:
+        header = read_location(path, digests=False)
+        if isinstance(header, Refusal) or series_uid not in ("", header.series_uid):
+            found = header.message if isinstance(header, Refusal) else f"series {header.series_uid}"
+            raise StudyError(
+                f"a file of series {series_uid} has changed; found: {found}. Ingest again", "archive-changed"
+            )
+        headers.append(header)
+    series = [one for study in group_studies(headers, unit=unit, modality=modality) for one in study.series]
+    if len(series) != 1:
+        raise StudyError(
+            f"series {series_uid}: {len(paths)} files hold {len(series)} images; expected one", "several-series"
+        )
+    return series[0].read()
+
+
+def study_modality(series: Iterable[Series]) -> str:
+    """The word that the catalog files a study under: "xray" for films, else the modality of most images, lower case."""
+    counts: dict[str, int] = {}
+    for one in series:
+        word = "xray" if one.modality in FILM_MODALITIES else one.modality.lower() or "unknown"
+        counts[word] = counts.get(word, 0) + one.n_instances
+    return max(counts, key=lambda word: counts[word]) if counts else "none"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last studies, never the file
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _write_series(db: sqlite3.Connection, series: Series) -> None:
+    _write_instances(db, series.study_uid, series.series_uid, series.part, series.instances, is_image=True)
+    count = db.execute(
+        "SELECT COUNT(*) FROM instances WHERE study_uid = ? AND series_uid = ? AND part = ?",
+        (series.study_uid, series.series_uid, series.part),
+    ).fetchone()[0]
+    db.execute(
+        "INSERT OR REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            series.study_uid,
+            series.series_uid,
+            series.part,
+            series.modality,
+            series.kind,
+            series.view,
+            series.body_part,
+            series.unit,
+            count,
+        ),
+    )
+
+
+def _write_instances(
+    db: sqlite3.Connection, study: str, series: str, part: str, headers: Sequence[InstanceHeader], is_image: bool
+) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (h.path, study, series, part, h.sop_uid, h.size, h.mtime, h.sha256, h.pixel_sha256, is_image, place)
+            for place, h in enumerate(headers)
+        ],
+    )
+
+
+def _write_refusal(db: sqlite3.Connection, refusal: Refusal, study_uid: str) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO refusals VALUES (?, ?, ?, ?, ?)",
+        (refusal.where, refusal.kind, refusal.reason, refusal.message, study_uid),
+    )

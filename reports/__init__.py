@@ -1,0 +1,1 @@
+"""Report text: sections, findings read from sentences, phrasing, knowledge and drafts."""

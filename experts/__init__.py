@@ -1,0 +1,1 @@
+"""Other people's knowledge about an image: cards that say what an expert can do, and measurements with uncertainty."""

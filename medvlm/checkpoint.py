@@ -1,0 +1,200 @@
+"""A checkpoint is a folder: weights, configuration, preprocessing, tokenizer, card and metrics.
+
+    model.safetensors   config.yaml   preprocess.json   tokenizer/   calibration.json   card.md   metrics.json
+
+Loading names every missing or unexpected tensor and refuses; a configuration may only build classes of this platform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from medvlm.language import load_tokenizer
+from volumes.transforms import FilmContract, VolumeContract, contract_from_json
+
+WEIGHTS, CONFIG, PREPROCESS, TOKENIZER, METRICS, CARD = (
+    "model.safetensors",
+    "config.yaml",
+    "preprocess.json",
+    "tokenizer",
+    "metrics.json",
+    "card.md",
+)
+OURS = ("medvlm.", "volumes.", "reports.", "experts.", "evaluation.")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be trusted or does not fit, with what was found and what to do."""
+
+
+def build(spec: Mapping[str, Any], base: type, where: str) -> Any:
+    """Make the object that a recipe describes by `class_path` and `init_args`, nested to any depth.
+
+    Raises:
+        CheckpointError: A class that is not of this platform: a configuration must not run foreign code.
+        ValueError: An option that the class does not take, by name.
+    """
+    refuse_foreign_classes(spec, where)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=base, required=True)
+    try:
+        return parser.instantiate_classes(parser.parse_object({"it": dict(spec)})).it
+    except Exception as error:  # jsonargparse has several; all of them mean that the recipe is wrong
+        raise ValueError(f"{where}: {str(error).strip()}") from error
+
+
+def refuse_foreign_classes(spec: Any, where: str) -> None:
+    """Raise CheckpointError when a `class_path` anywhere inside names a class from elsewhere."""
+    if isinstance(spec, Mapping):
+        path = spec.get("class_path")
+        if path is not None and not str(path).startswith(OURS):
+            raise CheckpointError(
+                f"{where}: class_path {str(path)!r} is not of this platform; expected one that starts with"
+                f" {', '.join(OURS)}. A configuration is data and must not run foreign code."
+            )
+        for value in spec.values():
+            refuse_foreign_classes(value, where)
+    elif isinstance(spec, (list, tuple)):
+        for value in spec:
+            refuse_foreign_classes(value, where)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, flush to disk, rename: a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """All parameters and buffers as safetensors, written beside and renamed. Tied tensors are stored once for each name."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file(tensors, str(temporary), metadata={"format": "pt"})
+    os.replace(temporary, path)
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fill the module from safetensors, strictly.
+
+    Raises:
+        CheckpointError: A missing, unexpected or differently shaped tensor, each by name.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not there. A checkpoint folder holds {WEIGHTS}; has training finished?")
+    try:
+        tensors = load_file(str(path))
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}). Copy it again or train again."
+        ) from error
+    own = module.state_dict()
+    missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
+    shaped = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in sorted(set(own) & set(tensors))
+        if own[name].shape != tensors[name].shape
+    ]
+    if missing or unexpected or shaped:
+        raise CheckpointError(
+            f"{path}: the weights do not fit the model in {CONFIG}. Missing: {missing or 'none'}; unexpected:"
+            f" {unexpected or 'none'}; other shape: {shaped or 'none'}. Use the {CONFIG} that was saved with them."
+        )
+    module.load_state_dict(tensors, strict=True)
+
+
+def digest_of(path: Path) -> str:
+    """sha256 (hex) of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def preprocess_text(contract: FilmContract | VolumeContract, tokenizer: PreTrainedTokenizerBase, length: int) -> str:
+    """The preprocessing contract as JSON: image, tokenizer by hash, text length, and a digest over all of it."""
+    held = {
+        "image": json.loads(contract.to_json()),
+        "tokenizer_sha256": hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest(),
+        "text": {"length": length, "lower": True},
+    }
+    canonical = json.dumps(held, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**held, "digest": hashlib.sha256(canonical.encode()).hexdigest()}, indent=1)
+
+
+def tokenizer_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer as JSON text, without the padding and cutting that the last call happened to set."""
+    held = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    return json.dumps({**held, "padding": None, "truncation": None}, ensure_ascii=False)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write tokenizer/tokenizer.json."""
+    (folder / TOKENIZER).mkdir(exist_ok=True)
+    write_text(folder / TOKENIZER / "tokenizer.json", tokenizer_text(tokenizer))
+
+
+def load_preprocess(folder: Path) -> tuple[FilmContract | VolumeContract, PreTrainedTokenizerFast, str]:
+    """Image contract, tokenizer and digest of a checkpoint.
+
+    Raises:
+        CheckpointError: The digest or the tokenizer's hash does not match: somebody changed a file.
+    """
+    path = folder / PREPROCESS
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not there. Without its preprocessing a checkpoint cannot be used.")
+    held = json.loads(path.read_text())
+    stated = held.pop("digest", "")
+    found = hashlib.sha256(json.dumps(held, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    if stated != found:
+        raise CheckpointError(
+            f"{path}: digest {found[:12]} differs from the stated {stated[:12]}; the file was changed after training."
+        )
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    own = hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest()
+    if own != held["tokenizer_sha256"]:
+        raise CheckpointError(
+            f"{folder / TOKENIZER}: sha256 {own[:12]} differs from {held['tokenizer_sha256'][:12]} in {PREPROCESS}; use the"
+            " tokenizer that was saved with the weights."
+        )
+    return contract_from_json(json.dumps(held["image"])), tokenizer, stated
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.yaml of a checkpoint."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: not there. {folder} is not a checkpoint folder; give the --out of `medvlm train`."
+        )
+    config = yaml.safe_load(path.read_text())
+    if not isinstance(config, dict) or "module" not in config:
+        raise CheckpointError(f"{path}: has no `module`; expected the configuration that `medvlm train` wrote.")
+    return config
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A small safetensors file beside the weights, or an empty dict when it is absent."""
+    return load_file(str(path)) if path.is_file() else {}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a small safetensors file, beside and renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(temporary))
+    os.replace(temporary, path)

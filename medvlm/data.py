@@ -1,0 +1,351 @@
+"""From a catalog to training batches whose every random draw depends on (seed, step) alone.
+
+Order, augmentation and sampled sentences are functions of the step, not of how often a generator was called before:
+training that was killed and resumed sees exactly the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from medvlm.encoders import VIEWS
+from medvlm.language import encode
+from medvlm.statements import ReportFacts, Statement, concept_statements, concepts
+from reports.findings import Finding, find
+from reports.sections import sentences, split_sections
+from reports.store import ReportStore
+from volumes.catalog import Catalog, read_series
+from volumes.transforms import FilmContract, VolumeContract, contract_from_json
+from volumes.volume import VolumeError
+
+
+class Pairs(NamedTuple):
+    """One batch.
+
+    Shapes: image (B, 1, *shape); view (B,); ids, mask (M, T); target (B, M), NaN for unknown; kin (M,), equal numbers
+    for texts that state the same findings on the same sides; step ().
+    """
+
+    image: Tensor
+    view: Tensor
+    ids: Tensor
+    mask: Tensor
+    target: Tensor
+    kin: Tensor
+    step: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One study to learn from: which image, and what its report says."""
+
+    study_uid: str
+    patient_key: str
+    series_uid: str
+    paths: tuple[str, ...]
+    view: str
+    text: str
+    said: tuple[Statement, ...]  # sentences of findings and impression that hold at least one fact
+
+    @property
+    def facts(self) -> tuple[Finding, ...]:
+        """Every fact of the report."""
+        return tuple(fact for statement in self.said for fact in statement.facts)
+
+
+def load_examples(
+    catalog: Catalog, contract: FilmContract | VolumeContract, split: str | None, text: bool = True
+) -> list[Example]:
+    """Studies of a split that the contract accepts: of films the frontal one first, of CT the series with most slices.
+
+    Args:
+        catalog: An open catalog.
+        contract: Decides which modalities count.
+        split: "train", "validation", "test", or None for every study.
+        text: Leave out studies without a report.
+    """
+    store = ReportStore(catalog.connection)
+    examples = []
+    for row in catalog.studies(split=split):
+        series = [s for s in catalog.series(row.study_uid) if s.modality in contract.modality]
+        report = store.get(row.study_uid)
+        if not series or (text and report is None):
+            continue
+        best = min(series, key=lambda s: (_view_rank(s.view), -len(s.paths), s.series_uid))
+        said = said_in(report.text) if report is not None else ()
+        written = report.text if report is not None else ""
+        examples.append(
+            Example(
+                row.study_uid,
+                row.patient_key,
+                best.series_uid,
+                tuple(best.paths),
+                best.view or "unknown",
+                written,
+                said,
+            )
+        )
+    return examples
+
+
+def said_in(text: str) -> tuple[Statement, ...]:
+    """Sentences of findings and impression that state a fact, in order, without repeats."""
+    sections = split_sections(text)
+    body = [sections[name] for name in ("findings", "impression") if sections.get(name)]
+    unique = dict.fromkeys(sentence for part in body for sentence in sentences(part))
+    pairs = [Statement(sentence, find(sentence)) for sentence in unique]
+    return tuple(pair for pair in pairs if pair.facts)
+
+
+def _view_rank(view: str | None) -> int:
+    return {"PA": 0, "AP": 1, "LATERAL": 3}.get(view or "", 2)
+
+
+class ImageCache:
+    """Preprocessed images of one catalog under one contract, memory-mapped float32.
+
+    An entry is keyed by the contract's digest and by path, size and time of the files it was read from, so a changed
+    file or a changed contract is read again. Files are written beside and renamed: a kill leaves no torn cache.
+    """
+
+    def __init__(self, folder: Path, contract: FilmContract | VolumeContract) -> None:
+        self.contract = contract
+        self.folder = folder / contract.digest[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, examples: Sequence[Example], workers: int) -> tuple[np.ndarray, list[int], list[str]]:
+        """Images (n, *shape), the positions of the examples that could be read, and a message for each that could not."""
+        keys = [self._key(example) for example in examples]
+        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
+        path = self.folder / f"{name}.npy"
+        index = self.folder / f"{name}.json"
+        if not (path.is_file() and index.is_file()):
+            self._build(examples, path, index, workers)
+        state = json.loads(index.read_text())
+        return np.load(path, mmap_mode="r", allow_pickle=False), state["kept"], state["refused"]
+
+    def _key(self, example: Example) -> str:
+        stats = [os.stat(path.split("!", 1)[0]) for path in example.paths]
+        return json.dumps(
+            [
+                self.contract.digest,
+                example.series_uid,
+                [[p, s.st_size, s.st_mtime_ns] for p, s in zip(example.paths, stats, strict=True)],
+            ]
+        )
+
+    def _build(self, examples: Sequence[Example], path: Path, index: Path, workers: int) -> None:
+        shape = tuple(prepare_shape(self.contract))
+        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+        images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(examples), *shape))
+        kept: list[int] = []
+        refused: list[str] = []
+        jobs = [(example.paths, example.series_uid, self.contract.to_json()) for example in examples]
+        for position, (pixels, message) in enumerate(_prepare_all(jobs, workers)):
+            if pixels is None:
+                refused.append(f"{examples[position].study_uid}: {message}")
+            else:
+                images[len(kept)] = pixels
+                kept.append(position)
+        images.flush()
+        del images
+        os.replace(temporary, path)
+        beside = index.with_suffix(".tmp")
+        beside.write_text(json.dumps({"kept": kept, "refused": refused}))
+        os.replace(beside, index)
+
+
+def prepare_shape(contract: FilmContract | VolumeContract) -> tuple[int, ...]:
+    """Shape of a preprocessed image, channel first: (1, size, size) or (1, D, H, W)."""
+    return (1, contract.size, contract.size) if isinstance(contract, FilmContract) else (1, *contract.shape_dhw)
+
+
+def _prepare_all(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[np.ndarray | None, str]]:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    if workers <= 1 or len(jobs) < 256:  # starting workers takes longer than reading a few hundred films
+        yield from tqdm(
+            map(_prepare_one, jobs), total=len(jobs), desc="preprocess", unit="image", disable=len(jobs) < 64
+        )
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        yield from tqdm(pool.map(_prepare_one, jobs, chunksize=16), total=len(jobs), desc="preprocess", unit="image")
+
+
+def _prepare_one(job: tuple[Any, ...]) -> tuple[np.ndarray | None, str]:
+    paths, series_uid, contract = job
+    try:
+        image = read_series(paths, series_uid)
+        return contract_from_json(contract)(image).numpy(), ""  # type: ignore[arg-type]
+    except VolumeError as error:
+        return None, str(error)
+
+
+def step_rng(*key: int | str) -> np.random.Generator:
+    """A generator that depends on its key alone (Philox keyed by SHA-256)."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype=np.uint64)))
+
+
+def order(seed: int, n: int, batch: int, step: int) -> np.ndarray:
+    """Positions of the batch at a step: consecutive slices of one permutation per epoch. Wraps inside small sets."""
+    per_epoch = max(1, n // batch)
+    epoch, slot = divmod(step, per_epoch)
+    permutation = step_rng(seed, "order", epoch).permutation(n)
+    return permutation[slot * batch : (slot + 1) * batch]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Small rotations, shifts, scalings, contrast and noise. Never a flip: left would become right.
+
+    Args:
+        rotate_deg: Largest rotation in the image plane.
+        scale: Largest relative change of size.
+        shift: Largest shift, as a share of the image.
+        gamma: Largest relative change of the exponent.
+        noise: Standard deviation of added noise, in units of [0, 1].
+    """
+
+    rotate_deg: float = 6.0
+    scale: float = 0.08
+    shift: float = 0.05
+    gamma: float = 0.25
+    noise: float = 0.02
+
+    def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Shapes: (B, 1, *shape) -> the same."""
+        n, dims = len(image), image.ndim - 2
+        angle = torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.rotate_deg * torch.pi / 180
+        grow = 1 + torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.scale
+        move = torch.from_numpy(rng.uniform(-1, 1, (n, dims))).float() * 2 * self.shift
+        theta = torch.zeros(n, dims, dims + 1)
+        theta[:, range(dims), range(dims)] = grow[:, None]
+        cos, sin = angle.cos() * grow, angle.sin() * grow
+        theta[:, 0, 0], theta[:, 0, 1], theta[:, 1, 0], theta[:, 1, 1] = cos, -sin, sin, cos
+        theta[:, :, -1] = move
+        grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
+        image = torch.nn.functional.grid_sample(image, grid, align_corners=False, padding_mode="zeros")
+        power = 1 + torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.gamma
+        image = image.clamp(1e-4, 1) ** power.view(-1, *[1] * (dims + 1))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        return (image + torch.randn(image.shape, generator=generator) * self.noise).clamp(0, 1)
+
+
+class PairBatches(Dataset[Pairs]):
+    """The batch at each step.
+
+    Args:
+        examples: Studies, in the order of `images`.
+        images: Preprocessed images (n, 1, *shape).
+        tokenizer: Tokenizer of the text tower.
+        length: Longest text, in tokens.
+        batch_size: Studies in a batch.
+        seed: Keys order, augmentation and sampling.
+        per_study: Sentences drawn from each report.
+        unit: "sentences" for statements with fact-aware targets, "reports" for one whole report per image.
+        augment: None to leave images as they are.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        images: np.ndarray,
+        tokenizer: PreTrainedTokenizerFast,
+        length: int,
+        batch_size: int,
+        seed: int,
+        per_study: int = 2,
+        unit: str = "sentences",
+        augment: Augment | None = None,
+    ) -> None:
+        self.examples, self.images, self.tokenizer, self.length = list(examples), images, tokenizer, length
+        self.batch_size, self.seed, self.per_study, self.unit, self.augment = batch_size, seed, per_study, unit, augment
+        self.reports = [ReportFacts(example.facts) for example in self.examples]
+        self.bank = concepts([example.facts for example in self.examples])
+
+    def __getitem__(self, step: int) -> Pairs:
+        picked = order(self.seed, len(self.examples), self.batch_size, step)
+        rng = step_rng(self.seed, "batch", step)
+        image = torch.from_numpy(np.stack([self.images[i] for i in picked]))
+        if self.augment is not None:
+            image = self.augment(image, rng)
+        view = torch.tensor([VIEWS.index(_known_view(self.examples[i].view)) for i in picked])
+        if self.unit == "reports":
+            texts, target = [findings_text(self.examples[i].text) for i in picked], torch.eye(len(picked))
+            kin = torch.arange(len(picked))
+        else:
+            texts, target, kin = self._statements(picked, rng)
+        ids, mask = encode(self.tokenizer, texts, self.length)
+        return Pairs(image, view, ids, mask, target, kin, step)
+
+    def _statements(self, picked: np.ndarray, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor]:
+        chosen: dict[str, Statement] = {}
+        owners: dict[str, list[int]] = {}
+        for row, i in enumerate(picked):
+            said = self.examples[i].said
+            for k in rng.permutation(len(said))[: self.per_study]:
+                chosen.setdefault(said[k].text, said[k])
+                owners.setdefault(said[k].text, []).append(row)
+        for statement in concept_statements(self.bank, rng):
+            chosen.setdefault(statement.text, statement)
+        target = torch.tensor([[self.reports[i].settles(s.facts) for s in chosen.values()] for i in picked])
+        for column, text in enumerate(chosen):
+            target[owners.get(text, []), column] = 1.0  # a report settles its own sentences, hedged or not
+        keys = [frozenset((fact.name, fact.status, fact.side) for fact in s.facts) for s in chosen.values()]
+        number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        return list(chosen), target, torch.tensor([number[key] for key in keys])
+
+
+def _known_view(view: str) -> str:
+    return view if view in VIEWS else "unknown"
+
+
+def findings_text(text: str) -> str:
+    """Findings and impression of a report, without indication, technique and comparison."""
+    sections = split_sections(text)
+    return " ".join(sections[name] for name in ("findings", "impression") if sections.get(name)) or text
+
+
+class StepSampler(Sampler[int]):
+    """Steps `start`, `start + 1`, … up to `total`; the length is always `total`, as the progress counters expect."""
+
+    def __init__(self, start: int, total: int) -> None:
+        self.start, self.total = start, total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+class StepData(lightning.LightningDataModule):
+    """Hands Lightning the batches from the step at which training stands."""
+
+    def __init__(self, batches: Dataset[Any], workers: int = 0) -> None:
+        super().__init__()
+        self.batches, self.workers = batches, workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """One pass over all remaining steps."""
+        assert self.trainer is not None
+        start, total = self.trainer.global_step, self.trainer.max_steps
+        return DataLoader(self.batches, sampler=StepSampler(start, total), batch_size=None, num_workers=self.workers)

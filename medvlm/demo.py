@@ -1,0 +1,148 @@
+"""The whole road on a phantom hospital, from an archive to a score card and a draft. One command, nothing to download."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TRAIN_SEED, UNSEEN_SEED = 7, 1007
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the demo is: studies of the training and of the unseen hospital, and steps of the two trainings."""
+
+    studies: int
+    unseen: int
+    contrastive_steps: int
+    report_steps: int
+
+
+FULL = Size(studies=1000, unseen=240, contrastive_steps=700, report_steps=400)
+QUICK = Size(studies=80, unseen=24, contrastive_steps=12, report_steps=8)
+
+
+def demo(out: Path, quick: bool = False) -> Path:
+    """Simulate, ingest, train, measure on unseen patients, diagnose, ground and draft. Returns the score card page.
+
+    Every stage that is complete is skipped, so an interrupted demo goes on where it was.
+
+    Args:
+        out: Folder for everything.
+        quick: A tiny version that shows the road, not the numbers.
+    """
+    size = QUICK if quick else FULL
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    for name, studies, seed in (("hospital", size.studies, TRAIN_SEED), ("unseen", size.unseen, UNSEEN_SEED)):
+        with stage(f"simulate {studies} film studies: {name}"):
+            simulate_once(out / name, studies, seed)
+        with stage(f"ingest {name}"):
+            ingest_once(out, name)
+    with stage("train: images against report sentences"):
+        train_once(
+            "film_contrastive", out / "hospital.db", out / "film", [f"trainer.max_steps={size.contrastive_steps}"]
+        )
+    with stage("train: report writer"):
+        start = [f"start.run={out / 'film'}", f"trainer.max_steps={size.report_steps}"]
+        train_once("film_report", out / "hospital.db", out / "report", start)
+    with stage("measure on patients that training never saw"):
+        card = measure_once(out)
+    with stage("diagnose, ground, search and draft one study"):
+        made = use(out)
+    print(f"\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. Everything here is simulated. Open:")
+    for what, path in {"score card": card, **made}.items():
+        print(f"  {what:12s} {path}")
+    return card
+
+
+@contextmanager
+def stage(title: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    print(f"\n== {title}", flush=True)
+    begun = time.monotonic()
+    yield
+    print(f"   {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def simulate_once(folder: Path, studies: int, seed: int) -> None:
+    """A phantom hospital; the training archive also holds the usual trouble, so that ingest has something to refuse."""
+    from medvlm.simulate import simulate
+
+    simulate(folder, studies=studies, seed=seed, modality="xray", trouble=seed == TRAIN_SEED)
+
+
+def ingest_once(out: Path, name: str) -> None:
+    """Archive and messages into OUT/NAME.db."""
+    from medvlm.ingest import ingest
+
+    summary = ingest([out / name / "dicom"], [out / name / "messages"], out / f"{name}.db")
+    print(summary.text())
+
+
+def train_once(recipe: str, catalog: Path, out: Path, overrides: list[str]) -> None:
+    """Train unless the run is complete."""
+    from medvlm.train import train
+
+    train(recipe, catalog, out, overrides)
+
+
+def measure_once(out: Path) -> Path:
+    """The score card of the writer's checkpoint on the unseen hospital."""
+    from medvlm.evaluate import command as measure
+
+    page = out / "card" / "card.html"
+    measure(out / "report", out / "unseen.db", "all", out / "unseen" / "truth", out / "card")
+    return page
+
+
+def use(out: Path) -> dict[str, Path]:
+    """Diagnose, ground, search and draft the unseen study with the most findings to show."""
+    from medvlm.diagnose import command as diagnose
+    from medvlm.draft import command as draft
+    from medvlm.ground import command as ground
+    from medvlm.retrieve import command as search
+
+    study, phrase = showcase(out)
+    folder, run = out / "unseen" / "dicom" / study, out / "report"
+    made = {"draft": out / "draft.html", "overlay": out / "overlay.png"}
+    steps: list[tuple[str, Callable[[], None]]] = [
+        (f"medvlm diagnose {folder} --model {run}", lambda: diagnose(folder, run, None)),
+        (
+            f'medvlm ground {folder} "{phrase}" --model {run} --out {made["overlay"]}',
+            lambda: ground(folder, phrase, run, made["overlay"]),
+        ),
+        (
+            f'medvlm search "{phrase}" --model {run} --catalog {out / "unseen.db"}',
+            lambda: search(phrase, run, out / "unseen.db", 3),
+        ),
+        (
+            f"medvlm draft {folder} --model {run} --out {made['draft']}",
+            lambda: draft(folder, run, made["draft"]),
+        ),
+    ]
+    for said, step in steps:
+        print(f"$ {said}")
+        step()
+    return made
+
+
+def showcase(out: Path) -> tuple[str, str]:
+    """A study with two or three findings of which one has a side, and the phrase for that one; the first such by UID."""
+    lines = [json.loads(line) for line in (out / "unseen" / "truth" / "studies.jsonl").read_text().splitlines()]
+    wanted = ("pleural effusion", "lung mass", "lung nodule", "consolidation", "pneumothorax")
+    for least in (2, 1, 0):
+        for line in lines:
+            found = [
+                f
+                for f in line["findings"]
+                if f["name"] in wanted and f["side"] in ("left", "right") and f["severity"] != "tiny"
+            ]
+            if found and least <= len(line["findings"]) <= 4:
+                first = min(found, key=lambda f: wanted.index(f["name"]))
+                return line["study_uid"], f"{first['side']} {first['name']}"
+    return lines[0]["study_uid"], "pleural effusion"

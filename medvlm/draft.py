@@ -1,0 +1,250 @@
+"""A draft report: the writer proposes sentences; evidence, experts and calibration decide what becomes of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from experts.consult import Consultation, consult
+from medvlm.diagnose import Diagnoses, diagnose_look, fitting_series, made_by
+from medvlm.model import Look, Model, load_model
+from reports.draft import Draft, ImageExtent, ProposedSentence, dropped_notes, ground
+from reports.findings import Finding
+from reports.knowledge import Glossary, KnowledgeSource, Passage, look_up, open_knowledge
+from reports.render import render
+from reports.sections import sentences, split_sections
+from volumes.dicom import open_image
+from volumes.study import Series, Study, read_study
+from volumes.volume import Film, Region, StudyError, Volume
+
+FORMS = (".md", ".json", ".html", ".dcm")
+
+
+def draft_report(
+    study: Study,
+    model: Model,
+    experts: Sequence[str] | None = None,
+    knowledge: Sequence[KnowledgeSource] | None = None,
+    prior: Study | None = None,
+) -> Draft:
+    """Draft a report whose every sentence names its evidence, its confidence and a verdict.
+
+    Args:
+        study: From `read_study`.
+        model: A checkpoint with a report writer.
+        experts: Names of experts to ask; every suitable one when left out; none for an empty list.
+        knowledge: Sources of passages beside the built-in glossary.
+        prior: An earlier study of the same patient.
+
+    Raises:
+        VolumeError: The study cannot be brought into the model's contract, or the model has no writer.
+        StudyError: The input is not what the model may draft from, or the prior is of somebody else.
+    """
+    refuse_wrong_prior(study, prior)
+    series = fitting_series(study, model)
+    image = series.read()
+    look = model.look(image)
+    diagnoses = diagnose_look(study, series, look, model)
+    refuse_doubtful(diagnoses)
+    consultation = consult(experts, image)
+    sources = [Glossary(), *(knowledge or ())]
+    passages = passages_for(diagnoses, consultation.findings, sources)
+    proposed = propose(model, look, image, prior is not None)
+    checked = ground(
+        proposed,
+        grounds_of(diagnoses),
+        consultation.findings,
+        passages,
+        measurements=consultation.measurements,
+        header=header_of(study, series),
+        extents=extents_of(image),
+        thresholds={f.name: f.threshold for f in diagnoses.findings},
+        has_prior=prior is not None,
+    )
+    return Draft(
+        study.study_uid,
+        (series.series_uid,),
+        series.modality,
+        checked,
+        made_by(model) | {"experts": experts_line(consultation), "knowledge": knowledge_line(sources)},
+        (*image.notes, *notes_on(consultation), *dropped_notes(checked), *unsaid(diagnoses, checked)),
+        model.simulated,
+        extents_of(image),
+    )
+
+
+def refuse_wrong_prior(study: Study, prior: Study | None) -> None:
+    """A prior must belong to the same patient and must not be the study itself."""
+    if prior is None:
+        return
+    if prior.study_uid == study.study_uid:
+        raise StudyError(f"prior {prior.study_uid} is the study itself; give an earlier one", reason="prior-is-study")
+    if prior.patient_key != study.patient_key:
+        raise StudyError(
+            f"prior {prior.study_uid} is of another patient (keys {prior.patient_key} and {study.patient_key} differ); expected"
+            " an earlier study of the same patient",
+            reason="prior-of-another-patient",
+        )
+
+
+def refuse_doubtful(diagnoses: Diagnoses) -> None:
+    """No report is drafted for an input that may not be a patient of the kind that the model knows."""
+    if diagnoses.doubts:
+        raise StudyError(
+            f"study {diagnoses.study_uid}: no draft is written, because {'; '.join(diagnoses.doubts)}",
+            reason="doubtful-input",
+        )
+
+
+def propose(model: Model, look: Look, image: Film | Volume, prior: bool) -> list[ProposedSentence]:
+    """Sentences as the writer wrote them, with their likelihood with and without the image."""
+    view = image.view if isinstance(image, Film) else "unknown"
+    text = model.write(look.tokens(), [view], prior)[0]
+    found = []
+    for section, body in split_sections(text).items():
+        for sentence in sentences(body):
+            seen, blank = support(model, look, view, prior, text, sentence)
+            found.append(ProposedSentence(section, sentence, log_likelihood=seen, blank_log_likelihood=blank))
+    return found
+
+
+@torch.inference_mode()
+def support(model: Model, look: Look, view: str, prior: bool, text: str, sentence: str) -> tuple[float, float]:
+    """Mean nats per token of a sentence, given what was written before it: with the image, and with a blank one."""
+    writer = model.writer
+    assert writer is not None
+    before = text[: text.find(sentence)] if sentence in text else ""
+    return (
+        writer.likelihood(look.tokens(), view, prior, before, sentence, model.tokenizer),
+        writer.likelihood(
+            model.look_many(torch.zeros_like(look.image)[None], [view]), view, prior, before, sentence, model.tokenizer
+        ),
+    )
+
+
+def grounds_of(diagnoses: Diagnoses) -> dict[str, tuple[float, Region | None]]:
+    """Calibrated probability and region of each finding, and of each side of it."""
+    found: dict[str, tuple[float, Region | None]] = {}
+    for f in diagnoses.findings:
+        region = None if f.place is None else f.place.region
+        found[f.name] = (f.probability, region)
+        for side, p in f.sides.items():
+            # The region of the likelier side only: the other side's sentence has no place to point at.
+            likelier = p == max(f.sides.values())
+            found[f"{side} {f.name}"] = (p, region if likelier else None)
+    return found
+
+
+def passages_for(
+    diagnoses: Diagnoses, found: Sequence[Finding], sources: Sequence[KnowledgeSource]
+) -> dict[str, list[Passage]]:
+    """Passages to cite for what may be there."""
+    names = [f.name for f in diagnoses.findings if f.answer != "absent"] + [
+        f.name for f in found if f.status == "present"
+    ]
+    return {name: look_up(sources, name, k=1) for name in dict.fromkeys(names)}
+
+
+def header_of(study: Study, series: Series) -> dict[str, str]:
+    """Words of the headers that a sentence about technique may lean on; every view of the study, as reports name all."""
+    views = dict.fromkeys(one.view for one in study.films() if one.view != "unknown")
+    return {"modality": series.modality, "view": ", ".join(views), "body_part": series.body_part}
+
+
+def extents_of(image: Film | Volume) -> dict[str, ImageExtent]:
+    """Size of the image by SOP and series UID, to check places against."""
+    view = image.view if isinstance(image, Film) else "unknown"
+    extent = ImageExtent(tuple(image.shape), view)
+    return dict.fromkeys((image.source.series_uid, *image.source.sop_uids[:1]), extent)
+
+
+def experts_line(consultation: Consultation) -> str:
+    """Who was asked, who answered."""
+    return "; ".join(f"{name}: {'answered' if ok else 'declined'}" for name, ok, _ in consultation.reports) or "none"
+
+
+def knowledge_line(sources: Sequence[KnowledgeSource]) -> str:
+    """Sources with their versions."""
+    return "; ".join(f"{source.name} {getattr(source, 'version', '')}".strip() for source in sources)
+
+
+def notes_on(consultation: Consultation) -> tuple[str, ...]:
+    """What the experts measured, and why one declined."""
+    measured = [f"{m.by}: {m.name} {m.value:.3g} ± {m.uncertainty:.2g} {m.unit}" for m in consultation.measurements]
+    declined = [f"{name} declined: {reason}" for name, ok, reason in consultation.reports if not ok]
+    return (*measured, *declined)
+
+
+def unsaid(diagnoses: Diagnoses, checked: Sequence[object]) -> tuple[str, ...]:
+    """Findings that the model holds probable but the writer did not mention: an omission that a reader must know of."""
+    said = {f.name for sentence in checked for f in getattr(sentence, "findings", ())}
+    return tuple(
+        f"not mentioned in the draft: {f.name}, probability {f.probability:.2f}"
+        for f in diagnoses.findings
+        if f.answer == "present" and f.name not in said
+    )
+
+
+def pictures_of(image: Film | Volume, draft: Draft) -> dict[str, bytes]:
+    """The film, or the slices that the regions lie on, as PNG by SOP or series UID."""
+    if isinstance(image, Film):
+        uid = image.source.sop_uids[0] if image.source.sop_uids else image.source.series_uid
+        return {uid: gray_png(image.pixels.numpy())}
+    middle = image.voxels.shape[0] // 2
+    regions = [
+        e.region for s in draft.sentences for e in s.evidence if e.region is not None and len(e.region.start) == 3
+    ]
+    k = (
+        int(np.clip((regions[0].start[0] + regions[0].stop[0]) / 2, 0, image.voxels.shape[0] - 1))
+        if regions
+        else middle
+    )
+    return {image.source.series_uid: gray_png(image.voxels[k].numpy(), (-1000.0, 400.0))}
+
+
+def gray_png(pixels: np.ndarray, window: tuple[float, float] | None = None) -> bytes:
+    """A gray picture (H, W) between its 0.5 and 99.5 percentiles, or in a window."""
+    low, high = window or tuple(np.percentile(pixels, [0.5, 99.5]))
+    gray = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray((gray * 255).round().astype(np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def rendered(draft: Draft, suffix: str, pictures: Mapping[str, bytes], series: Series) -> bytes:
+    """The draft in the form of a file ending. A DICOM SR takes over the patient's header, so it needs DICOM images."""
+    if suffix == ".dcm":
+        headers = [open_image(instance) for instance in series.instances if instance.format == "dicom"]
+        return render(draft, "dcm", pictures, headers)
+    if suffix == ".json":
+        return render(draft, "json", pictures).encode()
+    return render(draft, "html" if suffix == ".html" else "md", pictures).encode()
+
+
+def command(
+    study: Path,
+    model: Path,
+    out: Path,
+    prior: Path | None = None,
+    experts: Sequence[str] | None = None,
+    knowledge: Sequence[Path] = (),
+) -> None:
+    """`medvlm draft`: write the draft in the form that the ending of `out` names."""
+    if out.suffix not in FORMS:
+        raise ValueError(f"{out.name}: ends in {out.suffix or 'nothing'!r}; expected one of {', '.join(FORMS)}")
+    loaded = load_model(model)
+    read = read_study(study)
+    earlier = None if prior is None else read_study(prior)
+    draft = draft_report(read, loaded, experts, [open_knowledge(path) for path in knowledge], earlier)
+    pictures: Mapping[str, bytes] = {}
+    if out.suffix == ".html":
+        pictures = pictures_of(fitting_series(read, loaded).read(), draft)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(rendered(draft, out.suffix, pictures, fitting_series(read, loaded)))
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in draft.verdicts.items())
+    print(f"{out}: {len(draft.sentences)} sentences ({counts}). Draft for review by a radiologist.")

@@ -1,0 +1,163 @@
+"""Measure a model and write a score card: every number with its n, its interval and its variant."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluation.scorecard import Metric, ScoreCard
+from medvlm import measures
+from medvlm.data import Example, ImageCache, load_examples
+from medvlm.diagnose import finding_odds, made_by
+from medvlm.finish import embed_split, report_labels
+from medvlm.gallery import overlays
+from medvlm.model import Model, load_model
+from medvlm.testset import TestSet, load_test_set, tokens_of
+from medvlm.train import cache_folder
+from volumes.catalog import Catalog
+from volumes.transforms import FilmContract
+
+NOTES = (
+    "Labels of the phantom hospital are exact; labels read from reports are as good as the reports and our labeller.",
+    "Calibration and thresholds were fitted on the validation split of the training catalog, never on these studies.",
+    "Zero-shot means that no label was given in training. The objective does read facts from report sentences with our"
+    " rule labeller, and the prompts are worded like reports.",
+)
+
+
+def evaluate(
+    model: Model, catalog: Path, split: str = "test", truth: Path | None = None, out: Path | None = None
+) -> ScoreCard:
+    """Measure zero-shot diagnosis, calibration, reliance on the image, grounding, search and drafts.
+
+    Args:
+        model: From `load_model`.
+        catalog: Catalog of the studies.
+        split: "train", "validation", "test", or "all" for a catalog that the model has never seen.
+        truth: Truth of a phantom hospital: exact labels, and places for grounding.
+        out: Folder for card.json and card.html.
+
+    Raises:
+        ValueError: No study fits, or "all" of the catalog that the model was trained on.
+    """
+    refuse_training_studies(model, catalog, split)
+    test = load_test_set(model, catalog, split, truth)
+    tokens = tokens_of(model, test.images, test.examples, "look")
+    odds = finding_odds(model, tokens, test.names)
+    metrics, scores = measures.zero_shot(model, test, odds)
+    metrics += measures.small_effusion(odds, test, "zero_shot.auroc")
+    metrics += measures.reliance(model, test, odds)
+    if truth is not None:
+        metrics += measures.grounding(model, test, tokens, odds, truth)
+    metrics += measures.searching(model, test, tokens)
+    metrics += baselines(model, test)
+    notes = list(NOTES)
+    texts: list[str] = []
+    if model.writer is not None:
+        learned = learned_examples(model)
+        if learned is None:
+            notes.append("The training catalog is not where it was, so the drafts stand without their baselines.")
+        drafted, texts = measures.drafting(model, test, tokens, learned)
+        metrics += drafted
+    card = ScoreCard(
+        f"Score card of {model.folder.name}",
+        test.data,
+        test.simulated,
+        tuple(metrics),
+        tuple(notes),
+        made_by(model),
+        tuple(scores),
+        tuple(overlays(model, test, tokens, texts)),
+    )
+    if out is not None:
+        card.write(out)
+    return card
+
+
+def refuse_training_studies(model: Model, catalog: Path, split: str) -> None:
+    """Measuring on the studies that were learned is refused: such a number means nothing."""
+    trained = training_catalog(model)
+    if split in ("all", "train") and trained is not None and trained.resolve() == catalog.resolve():
+        raise ValueError(
+            f"{catalog.name} is the catalog that {model.folder.name} was trained on, and {split!r} holds the studies it learned"
+            " from. Use --split test, or another catalog."
+        )
+
+
+def training_catalog(model: Model) -> Path | None:
+    """Where the training catalog lay, if it is still there. Known to the run folder only, not part of the checkpoint."""
+    record = model.folder / "run.json"
+    if not record.is_file():
+        return None
+    held = json_module.loads(record.read_text()).get("catalog")
+    return Path(held) if held and Path(held).is_file() else None
+
+
+def learned_examples(model: Model) -> tuple[list[Example], torch.Tensor] | None:
+    """Training studies with a report, and their whole-image vectors (n, E): what the baselines choose from."""
+    catalog = training_catalog(model)
+    if catalog is None:
+        return None
+    with Catalog.open(catalog) as opened:
+        examples = load_examples(opened, model.contract, "train")
+    kept, tokens = embed_split(model, ImageCache(cache_folder(catalog), model.contract), examples, 2, keep_local=False)
+    return None if tokens is None else (kept, tokens.whole)
+
+
+def baselines(model: Model, test: TestSet) -> list[Metric]:
+    """AUROC of a logistic regression on thumbnails, trained with the labels of the training reports."""
+    catalog = training_catalog(model)
+    if catalog is None or not isinstance(model.contract, FilmContract):
+        return []
+    cache = ImageCache(cache_folder(catalog), model.contract)
+    parts = []
+    with Catalog.open(catalog) as opened:
+        for split in ("train", "validation"):
+            examples = load_examples(opened, model.contract, split)
+            if len(examples) < 20:
+                return []
+            images, kept, _ = cache.load(examples, 2)
+            parts.append((images[: len(kept)], report_labels([examples[i] for i in kept], list(test.names))))
+    scores = measures.thumbnails(*parts[0], *parts[1], test)
+    variant = "control: logistic regression on 32 x 32 thumbnails with labels from the training reports; penalty chosen on validation"
+    metrics = measures.auroc_metrics("zero_shot.baseline.thumbnails.auroc", scores, test, variant)
+    return metrics + measures.small_effusion(scores, test, "zero_shot.baseline.thumbnails.auroc")
+
+
+def command(
+    model: Path,
+    catalog: Path,
+    split: str = "test",
+    truth: Path | None = None,
+    out: Path = Path("card"),
+    json: bool = False,
+) -> None:
+    """`medvlm evaluate`: write the score card and print its main numbers."""
+    card = evaluate(load_model(model), catalog, split, truth, out)
+    if json:
+        print(card.to_json(), end="")
+        return
+    print(summary(card))
+    print(f"score card: {out / 'card.html'}")
+
+
+MAIN = (
+    "zero_shot.auroc.macro", "zero_shot.auroc.focal", "zero_shot.baseline.thumbnails.auroc.focal", "zero_shot.ece",
+    "reliance.swapped.auroc", "reliance.untrained.auroc", "ground.pointing_game", "ground.chance.pointing_game",
+    "ground.false_area", "search.recall_at_5", "search.chance.recall_at_5", "draft.finding_f1.micro",
+    "draft.baseline.frequent.finding_f1.micro", "draft.baseline.nearest.finding_f1.micro", "draft.hallucination_rate",
+    "draft.omission_rate", "draft.laterality_error",
+)  # fmt: skip
+
+
+def summary(card: ScoreCard) -> str:
+    """The main numbers, one line each."""
+    lines = [card.data]
+    for name in MAIN:
+        metric = card.get(name)
+        if metric is not None and np.isfinite(metric.value):
+            lines.append(f"  {name:45s} {metric.value:.3f}  ({metric.low:.3f} to {metric.high:.3f}, n={metric.n})")
+    return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""What turns trained weights into a checkpoint: calibration on validation studies, familiarity, card and metrics."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from evaluation.calibration import fit_platt
+from evaluation.classification import auroc, choose_threshold
+from medvlm import checkpoint as ckpt
+from medvlm import model as models
+from medvlm.data import Example, ImageCache, load_examples
+from medvlm.diagnose import finding_odds
+from medvlm.encoders import ImageTokens
+from medvlm.generator import ReportWriter
+from volumes.catalog import Catalog
+from volumes.transforms import FilmContract, VolumeContract
+
+
+def finish(
+    module: lightning.LightningModule,
+    recipe: dict[str, Any],
+    contract: FilmContract | VolumeContract,
+    tokenizer: PreTrainedTokenizerBase,
+    opened: Catalog,
+    catalog: Path,
+    out: Path,
+    seconds: float,
+) -> None:
+    """Write the checkpoint folder. Metrics come last: their presence says that the folder is complete."""
+    module.eval()
+    config = recipe | {"simulated": only_simulated(opened), "versions": versions()}
+    ckpt.write_text(out / ckpt.CONFIG, yaml.safe_dump(config, sort_keys=False))
+    ckpt.save_tokenizer(tokenizer, out)
+    ckpt.write_text(out / ckpt.PREPROCESS, ckpt.preprocess_text(contract, tokenizer, int(module.text.length)))  # type: ignore[union-attr, arg-type]
+    start = (recipe.get("start") or {}).get("run")
+    if start is not None and (recipe["module"]["init_args"].get("language_model")):
+        shutil.copytree(Path(start) / ckpt.TOKENIZER, out / "text_tokenizer", dirs_exist_ok=True)
+    ckpt.save_weights(module, out / ckpt.WEIGHTS)
+    model = models.load_model(out)  # from disk: what is measured is what was saved
+    metrics = measure(model, recipe, opened, catalog, out)
+    metrics["seconds"] = round(seconds, 1)
+    ckpt.write_text(out / ckpt.CARD, card(model, config, metrics))
+    ckpt.write_text(out / ckpt.METRICS, json.dumps(metrics, indent=1))
+
+
+def measure(model: models.Model, recipe: dict[str, Any], opened: Catalog, catalog: Path, out: Path) -> dict[str, Any]:
+    """Fit calibration and thresholds on the validation split, and remember what training images look like."""
+    cache = ImageCache(catalog.with_name(catalog.name + ".cache"), model.contract)
+    workers = int(recipe["data"]["workers"])
+    learn = load_examples(opened, model.contract, "train")
+    _, seen = embed_split(model, cache, learn, workers, keep_local=False)
+    held, tokens = embed_split(model, cache, load_examples(opened, model.contract, "validation"), workers)
+    names = list(model.concepts)
+    metrics: dict[str, Any] = {"split": "validation", "n": len(held), "auroc": {}}
+    if seen is not None:
+        mean = seen.whole.mean(0)
+        spread = torch.cov((seen.whole - mean).T)
+        ridge = spread.diagonal().mean() * 0.1
+        precision = torch.linalg.inv(spread + ridge * torch.eye(len(mean)))
+        reference = (tokens if tokens is not None else seen).whole
+        distances = models.mahalanobis(reference, mean, precision)
+        ckpt.write_tensors(out / models.FAMILIAR, {"mean": mean, "precision": precision, "distances": distances})
+    if tokens is not None and names:
+        odds, labels = finding_odds(model, tokens, names), report_labels(held, names)
+        calibration = fit_platt(odds, labels, names)
+        ckpt.write_text(out / models.CALIBRATION, calibration.to_json())
+        thresholds = {}
+        for k, name in enumerate(names):
+            known = ~np.isnan(labels[:, k])
+            p = calibration.apply(odds[known][:, [k]], [name])[:, 0]
+            if 0 < labels[known, k].sum() < known.sum():
+                thresholds[name] = choose_threshold(p, labels[known, k], "f1").value
+                metrics["auroc"][name] = auroc(odds[known, k], labels[known, k])
+        ckpt.write_text(out / models.THRESHOLDS, json.dumps(thresholds, indent=1))
+        metrics["macro_auroc"] = float(np.mean(list(metrics["auroc"].values()))) if metrics["auroc"] else None
+    return metrics
+
+
+def embed_split(
+    model: models.Model,
+    cache: ImageCache,
+    examples: list[Example],
+    workers: int,
+    batch: int = 32,
+    keep_local: bool = True,
+) -> tuple[list[Example], ImageTokens | None]:
+    """The readable studies of a split and their tokens, batch by batch; without `keep_local`, whole-image vectors only."""
+    if not examples:
+        return [], None
+    images, kept, _ = cache.load(examples, workers)
+    examples = [examples[i] for i in kept]
+    if not examples:
+        return [], None
+    parts = []
+    for s in range(0, len(examples), batch):
+        part = model.look_many(
+            torch.from_numpy(np.array(images[s : s + batch])), [e.view for e in examples[s : s + batch]]
+        )
+        parts.append(part if keep_local else part._replace(local=part.local[:, :0]))
+    return examples, ImageTokens(
+        torch.cat([p.local for p in parts]), torch.cat([p.whole for p in parts]), parts[0].grid
+    )
+
+
+def report_labels(examples: list[Example], names: list[str]) -> np.ndarray:
+    """Labels (n, K) from the reports: 1 present, 0 absent or never mentioned, NaN uncertain."""
+    table = np.zeros((len(examples), len(names)))
+    for row, example in enumerate(examples):
+        for fact in example.facts:
+            if fact.name in names:
+                k = names.index(fact.name)
+                if fact.status == "present":
+                    table[row, k] = 1
+                elif fact.status == "uncertain" and table[row, k] != 1:
+                    table[row, k] = np.nan
+    return table
+
+
+def only_simulated(opened: Catalog) -> bool:
+    """Whether every study of the catalog says that it is simulated."""
+    rows = opened.studies()
+    return bool(rows) and all(row.simulated for row in rows)
+
+
+def versions() -> dict[str, str]:
+    """Library versions that the weights depend on."""
+    import transformers
+
+    return {"torch": str(torch.__version__), "lightning": lightning.__version__, "transformers": transformers.__version__}
+
+
+def card(model: models.Model, config: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """card.md: what the model is, what it learned from, what it is not for."""
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in metrics.get("auroc", {}).items())
+    kind = "report writer on a contrastive model" if isinstance(model.writer, ReportWriter) else "contrastive model"
+    learned = (
+        "simulated patients of a phantom hospital: **no number here says anything about real patients**"
+        if model.simulated
+        else "the catalog that `medvlm train` was given"
+    )
+    return f"""# {model.folder.name}: {kind}
+
+Written {date.today().isoformat()} by `medvlm train`. Learned from {learned}.
+
+- Accepts: {", ".join(model.contract.modality)}; preprocessing digest {model.preprocess_digest[:16]}
+- Weights: sha256 {model.digest[:16]}
+- Findings: {", ".join(model.concepts) or "none"}
+- Not for: clinical use. Every output is a draft for review by a radiologist.
+
+Zero-shot AUROC on the validation split (n = {metrics["n"]}, labels from reports; calibration and thresholds were fitted on
+the same studies, so these are not test results):
+
+| finding | AUROC |
+|---|---|
+{rows}
+"""

@@ -1,0 +1,92 @@
+"""Write docs/commands.md from the commands, and the map in README.md from the modules: `make docs`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+from pathlib import Path
+
+import medvlm
+from medvlm import commands
+from medvlm.options import build_parser, description, summary
+
+HEAD = """# The commands
+
+Written by `make docs` from the functions in `medvlm/commands.py`; change those, not this page. Exit codes: 0 done,
+1 the work failed, 2 the call was wrong, 130 interrupted. Errors are one line on stderr; `--debug` adds the traceback.
+"""
+ROOMS = {
+    "volumes": "files, DICOM tags, voxels, mm, HU, axes, archives",
+    "reports": "words, sections, findings, evidence, citations, formats",
+    "experts": "others' models behind cards; measurements on masks",
+    "evaluation": "numbers with intervals, comparisons, score cards",
+    "medvlm": "what learns, what joins two rooms, the command line",
+}
+MAP = re.compile(r"(## The map\n.*?```\n)(.*?)(```)", flags=re.DOTALL)
+
+
+def manual() -> str:
+    """The page of commands as Markdown, the same on every machine and Python."""
+    parsers = _parsers(build_parser(commands.COMMANDS, commands.__doc__ or "", medvlm.__version__))
+    lines = [HEAD, "| command | what it does |", "|---|---|"]
+    lines += [f"| `medvlm {name}` | {summary(command)} |" for name, command in commands.COMMANDS.items()]
+    for name, command in commands.COMMANDS.items():
+        actions = [action for action in parsers[name]._actions if action.dest not in ("help", "debug")]
+        lines += ["", f"## medvlm {name}", "", f"`{_usage(name, actions)}`", "", description(command)]
+        if actions:
+            lines += ["", "| argument | |", "|---|---|"]
+            lines += [f"| `{_words(action)}` | {(action.help or '').replace('%%', '%')} |" for action in actions]
+    return "\n".join(lines) + "\n"
+
+
+def house_map(root: Path) -> str:
+    """One line for each room and module below `root`: its path, and the first sentence of its docstring."""
+    lines = []
+    for room, what in ROOMS.items():
+        lines += ["", f"{room + '/':<34}{what}"]
+        for path in sorted((root / room).glob("*.py")):
+            if path.name != "__init__.py":
+                text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+                sentence = re.split(r"(?<=[\w`)])[.](?:\s|$)|\n\n", text, maxsplit=1)[0]
+                lines.append(f"{f'{room}/{path.name}':<34}{' '.join(sentence.split())}")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _parsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = {}
+    waiting = [top]
+    while waiting:
+        parser = waiting.pop()
+        found[parser.prog.removeprefix("medvlm ")] = parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                waiting += action.choices.values()
+    return found
+
+
+def _usage(name: str, actions: list[argparse.Action]) -> str:
+    needed = [_words(action) for action in actions if action.required]
+    optional = [f"[{_words(action)}]" for action in actions if not action.required]
+    return " ".join([f"medvlm {name}", *needed, *optional])
+
+
+def _words(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return " / ".join(action.option_strings)
+    value = "/".join(map(str, action.choices)) if action.choices else str(action.metavar)
+    several = "…" if action.nargs == "+" else ""
+    return " ".join([*action.option_strings, value + several])
+
+
+def write(root: Path) -> None:
+    """Write both pages below `root`, the folder of the repository."""
+    (root / "docs" / "commands.md").write_text(manual(), encoding="utf-8")
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(MAP.sub(lambda found: found[1] + house_map(root) + found[3], text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

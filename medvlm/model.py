@@ -1,0 +1,201 @@
+"""A trained model, ready to look at studies: towers, preprocessing, calibration, and a writer if it has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from evaluation.calibration import Calibration
+from medvlm import checkpoint as ckpt
+from medvlm.encoders import VIEWS, ImageTokens
+from medvlm.generator import ReportWriter, prompt_text
+from medvlm.language import embed_texts
+from medvlm.objectives import similarity_attention
+from volumes.transforms import FilmContract, VolumeContract
+from volumes.volume import Film, Volume, VolumeError
+
+THRESHOLDS, FAMILIAR, CALIBRATION = "thresholds.json", "familiar.safetensors", "calibration.json"
+
+
+class Towers(NamedTuple):
+    """The contrastive part of a checkpoint."""
+
+    image: nn.Module
+    text: nn.Module
+    objective: nn.Module
+
+    @property
+    def sharpness(self) -> float:
+        """Inverse temperature of the pooling over tokens."""
+        return float(cast(Any, self.objective).sharpness)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image as the model sees it.
+
+    Shapes: image (1, *shape) as the contract made it; local (N, E), whole (E,). `original` is what was read.
+    """
+
+    image: Tensor
+    local: Tensor
+    whole: Tensor
+    grid: tuple[int, ...]
+    original: Film | Volume = field(repr=False)
+
+    def tokens(self) -> ImageTokens:
+        """As a batch of one."""
+        return ImageTokens(self.local[None], self.whole[None], self.grid)
+
+
+@dataclass
+class Model:
+    """Everything that a checkpoint holds. Build it with `load_model`."""
+
+    folder: Path
+    towers: Towers
+    contract: FilmContract | VolumeContract
+    tokenizer: PreTrainedTokenizerBase
+    words: PreTrainedTokenizerBase  # tokenizer of the text tower; differs from `tokenizer` under a foreign LM
+    concepts: dict[str, tuple[str | None, ...]]
+    digest: str
+    preprocess_digest: str
+    config: dict[str, Any]
+    writer: ReportWriter | None = None
+    calibration: Calibration | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
+    familiar: dict[str, Tensor] = field(default_factory=dict)
+    _texts: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it learned from simulated patients only."""
+        return bool(self.config.get("simulated", False))
+
+    @torch.inference_mode()
+    def look_many(self, images: Tensor, views: Sequence[str]) -> ImageTokens:
+        """Tokens for preprocessed images (B, 1, *shape)."""
+        view = torch.tensor([VIEWS.index(v) if v in VIEWS else len(VIEWS) - 1 for v in views])
+        return self.towers.image(images, view)
+
+    def look(self, image: Film | Volume) -> Look:
+        """Bring an image into the contract and encode it. Raises VolumeError when it cannot be brought there."""
+        self.contract.check(image)  # type: ignore[arg-type]
+        tensor = self.contract(image)  # type: ignore[arg-type]
+        view = image.view if isinstance(image, Film) else "unknown"
+        tokens = self.look_many(tensor[None], [view])
+        return Look(tensor, tokens.local[0], tokens.whole[0], tokens.grid, image)
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (M, E) of texts, remembered."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if new:
+            for text, vector in zip(new, embed_texts(self.towers.text, self.words, new), strict=True):  # type: ignore[arg-type]
+                self._texts[text] = vector
+        return torch.stack([self._texts[text] for text in texts])
+
+    @torch.inference_mode()
+    def odds(self, tokens: ImageTokens, texts: Sequence[str]) -> Tensor:
+        """Log-odds (B, M) that each text is true of each image."""
+        return self.towers.objective.logits(tokens, self.vectors(texts))  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def maps(self, tokens: ImageTokens, texts: Sequence[str]) -> Tensor:
+        """Cosine maps (B, M, *grid), averaged by nothing: one for each text."""
+        similar = similarity_attention(tokens.local, self.vectors(texts), self.towers.sharpness)  # type: ignore[arg-type]
+        return similar.maps.reshape(*similar.maps.shape[:2], *tokens.grid)
+
+    def unfamiliarity(self, whole: Tensor) -> np.ndarray:
+        """Distance of images (B, E) from the training images, in units of the 99th percentile of validation images.
+
+        The distance is Mahalanobis with a shrunk covariance. Values well above 1 say that nothing like it was learned;
+        NaN says that the checkpoint has no reference.
+        """
+        if not self.familiar:
+            return np.full(len(whole), np.nan)
+        distance = mahalanobis(whole, self.familiar["mean"], self.familiar["precision"])
+        return (distance / self.familiar["distances"].quantile(0.99)).numpy()
+
+    def write(self, tokens: ImageTokens, views: Sequence[str], prior: bool = False, beams: int = 1) -> list[str]:
+        """Report texts for a batch. Raises VolumeError when the checkpoint has no writer."""
+        if self.writer is None:
+            raise VolumeError(
+                f"{self.folder}: this checkpoint has no report writer. Train one: medvlm train --config film_report"
+                f" --start.run {self.folder} --data.catalog CATALOG --out RUN",
+                reason="no-writer",
+            )
+        return self.writer.write(tokens, [prompt_text(view, prior) for view in views], self.tokenizer, beams=beams)
+
+
+def mahalanobis(x: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
+    """Distances (B,) of x (B, E). Source: Lee et al. 2018, arXiv:1807.03888, with one class."""
+    centered = x - mean
+    return torch.einsum("be,ef,bf->b", centered, precision, centered).clamp(min=0).sqrt()
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a checkpoint folder.
+
+    Raises:
+        CheckpointError: Anything missing, changed or misfitting, by name.
+    """
+    folder = Path(path)
+    config = ckpt.read_config(folder)
+    contract, tokenizer, preprocess_digest = ckpt.load_preprocess(folder)
+    module = ckpt.build(config["module"], lightning.LightningModule, str(folder / ckpt.CONFIG))
+    ckpt.load_weights(module, folder / ckpt.WEIGHTS)
+    module.eval().requires_grad_(False)
+    words = ckpt.load_tokenizer(folder / "text_tokenizer") if (folder / "text_tokenizer").is_dir() else tokenizer
+    return Model(
+        folder=folder,
+        towers=Towers(module.image, module.text, module.objective),
+        contract=contract,
+        tokenizer=tokenizer,
+        words=words,
+        concepts={name: tuple(sides) for name, sides in config["concepts"].items()},
+        digest=ckpt.digest_of(folder / ckpt.WEIGHTS),
+        preprocess_digest=preprocess_digest,
+        config=config,
+        writer=module if isinstance(module, ReportWriter) else None,
+        calibration=_read_calibration(folder / CALIBRATION),
+        thresholds=json.loads((folder / THRESHOLDS).read_text()) if (folder / THRESHOLDS).is_file() else {},
+        familiar=ckpt.read_tensors(folder / FAMILIAR),
+    )
+
+
+def load_towers(folder: Path) -> tuple[Towers, PreTrainedTokenizerBase]:
+    """The trained towers of a checkpoint and the tokenizer of its text tower."""
+    model = load_model(folder)
+    return model.towers, model.words
+
+
+def untrained(model: Model, seed: int = 0) -> Model:
+    """The same model with fresh random towers: the control that must score at chance."""
+    config: Mapping[str, Any] = model.config["module"]["init_args"]
+    torch.manual_seed(seed)
+    parts = [ckpt.build(config[part], nn.Module, part).eval() for part in ("image", "text", "objective")]
+    return Model(
+        model.folder,
+        Towers(*parts),
+        model.contract,
+        model.tokenizer,
+        model.words,
+        model.concepts,
+        "untrained",
+        model.preprocess_digest,
+        model.config,
+    )
+
+
+def _read_calibration(path: Path) -> Calibration | None:
+    return Calibration.from_json(path.read_text()) if path.is_file() else None

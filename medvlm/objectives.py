@@ -1,0 +1,160 @@
+"""Contrastive objectives, chosen by name in a recipe.
+
+Letters: B images, M sentences, N tokens of an image, E width. Similarities are cosines; `log_scale` and `bias` are learned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medvlm.encoders import ImageTokens
+
+
+class Similarities(NamedTuple):
+    """How well sentences fit images. Shapes: pooled (B, M) cosines in [-1, 1]; maps (B, M, N) cosines."""
+
+    pooled: Tensor
+    maps: Tensor
+
+
+def similarity_attention(local: Tensor, text: Tensor, sharpness: float) -> Similarities:
+    """Cosine of every sentence with every token, pooled by its own softmax over the tokens.
+
+    The pooled value stays low when no token fits, so a threshold can answer "nowhere".
+
+    Shapes: local (B, N, E), text (M, E). Source: after RadZero's VL-CABS, arXiv:2504.07416 (level L1).
+    """
+    tokens, sentences = F.normalize(local, dim=-1), F.normalize(text, dim=-1)
+    maps = torch.einsum("bne,me->bmn", tokens, sentences)
+    weight = (maps * sharpness).softmax(-1)
+    return Similarities((weight * maps).sum(-1), maps)
+
+
+def info_nce(image: Tensor, text: Tensor, log_scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE over B pairs.
+
+    Shapes: image, text (B, E); log_scale (). Returns (), nats.
+    Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+    Raises: ValueError if the two differ in shape.
+    """
+    if image.shape != text.shape:
+        raise ValueError(f"image {tuple(image.shape)} and text {tuple(text.shape)} must share one shape (B, E)")
+    logits = F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T * log_scale.exp()
+    own = torch.arange(len(image), device=image.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def multi_positive_nce(logits: Tensor, positive: Tensor) -> Tensor:
+    """InfoNCE in both directions where an image has many true sentences, and a sentence many true images.
+
+    For each row the probability mass is spread evenly over its positives; rows without any are left out.
+
+    Shapes: logits (B, M); positive (B, M) bool. Returns (), nats.
+    Source: Khosla et al. 2020, arXiv:2004.11362, equation 2 (sum outside the logarithm).
+    """
+
+    def one_way(scores: Tensor, mask: Tensor) -> Tensor:
+        rows = mask.any(1)
+        if not rows.any():
+            return scores.sum() * 0
+        log_p = scores[rows].log_softmax(1)
+        weight = mask[rows].to(log_p.dtype)
+        return -((log_p * weight).sum(1) / weight.sum(1)).mean()
+
+    return (one_way(logits, positive) + one_way(logits.T, positive.T)) / 2
+
+
+def statement_sigmoid(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of every (image, statement) pair whose truth the report settles.
+
+    Each statement weighs its true and its false images equally, so that a rare finding counts as much as a common one.
+
+    Shapes: logits (B, M); target (B, M) with 1 true, 0 false, NaN unknown. Returns (), nats.
+    Source: pairwise sigmoid after Zhai et al. 2023, arXiv:2303.15343; targets from facts instead of from pairing.
+    """
+    known = ~target.isnan()
+    truth = target.nan_to_num()
+    loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    sides = []
+    for mask in (known & (truth > 0.5), known & (truth <= 0.5)):
+        count = mask.sum(0)
+        mean = (loss * mask).sum(0) / count.clamp(min=1)
+        sides.append(mean[count > 0])
+    values = torch.cat(sides)
+    return values.mean() if values.numel() else logits.sum() * 0
+
+
+class PairInfoNCE(nn.Module):
+    """Plain InfoNCE between whole images and whole reports: the control arm."""
+
+    needs = "reports"
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+        self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        self.sharpness = 10.0
+
+    def logits(self, image: ImageTokens, text: Tensor) -> Tensor:
+        """Scaled cosines (B, M) of whole images and texts."""
+        return F.normalize(image.whole, dim=-1) @ F.normalize(text, dim=-1).T * self.log_scale.exp().clamp(max=100)
+
+    def forward(
+        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () in nats and its parts; `target` and `kin` are not used: each report belongs to its own image only."""
+        loss = info_nce(image.whole, text, self.log_scale.clamp(max=math.log(100)))
+        return loss, {"info_nce": loss.detach()}
+
+
+class SentencePairs(nn.Module):
+    """Sentences against tokens: fact-aware sigmoid, plus multi-positive InfoNCE.
+
+    Two reports that state the same fact are positives of each other's sentences, so two normal studies are never
+    pushed apart (the false negatives of plain InfoNCE).
+
+    Args:
+        sharpness: Inverse temperature of the pooling over tokens.
+        nce_weight: Weight of the multi-positive InfoNCE of whole images, which trains the vector for search.
+        kin_weight: Weight of the contrast between texts: those that state the same findings on the same sides attract
+            each other (after SimCSE with entailment pairs, Gao et al. 2021, arXiv:2104.08821).
+        scale: Initial logit scale.
+    """
+
+    needs = "sentences"
+
+    def __init__(
+        self, sharpness: float = 12.0, nce_weight: float = 0.2, kin_weight: float = 0.2, scale: float = 10.0
+    ) -> None:
+        super().__init__()
+        self.sharpness, self.nce_weight, self.kin_weight = sharpness, nce_weight, kin_weight
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def logits(self, image: ImageTokens, text: Tensor) -> Tensor:
+        """Log-odds (B, M) that each text is true of each image."""
+        return self.from_cosine(similarity_attention(image.local, text, self.sharpness).pooled)
+
+    def from_cosine(self, cosine: Tensor) -> Tensor:
+        """Log-odds for pooled cosines."""
+        return cosine * self.log_scale.exp().clamp(max=100) + self.bias
+
+    def forward(
+        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () in nats and its parts. Shapes: text (M, E); target (B, M) with NaN for unknown; kin (M,)."""
+        scale = self.log_scale.exp().clamp(max=100)
+        sigmoid = statement_sigmoid(self.logits(image, text), target)
+        unit = F.normalize(text, dim=-1)
+        nce = multi_positive_nce(F.normalize(image.whole, dim=-1) @ unit.T * scale, target == 1)
+        same = kin[:, None] == kin[None, :]
+        same.fill_diagonal_(False)
+        relatives = (unit @ unit.T * scale).masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), -1e4)
+        alike = multi_positive_nce(relatives, same)
+        loss = sigmoid + self.nce_weight * nce + self.kin_weight * alike
+        return loss, {"sigmoid": sigmoid.detach(), "nce": nce.detach(), "kin": alike.detach()}

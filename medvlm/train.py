@@ -1,0 +1,266 @@
+"""Training by a recipe: resume where it stopped, and leave a checkpoint that carries its own preprocessing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from transformers import PreTrainedTokenizerBase
+
+from medvlm import checkpoint as ckpt
+from medvlm.contrastive import Contrastive
+from medvlm.data import Augment, Example, ImageCache, PairBatches, StepData, load_examples
+from medvlm.finish import finish
+from medvlm.generator import DraftBatches, ReportWriter, decoder_tokenizer
+from medvlm.language import train_tokenizer
+from medvlm.statements import concepts
+from volumes.catalog import Catalog
+from volumes.transforms import FilmContract, VolumeContract
+
+Config = dict[str, Any]
+
+
+class TrainingError(ValueError):
+    """Training that cannot begin or go on, with what was found and what to do."""
+
+
+def train(config: str, catalog: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
+    """Train by a recipe and return the checkpoint folder `out`.
+
+    Called again after a kill, it resumes from the last saved step and ends with bit-identical weights.
+
+    Args:
+        config: Recipe by name (see medvlm/recipes) or by path.
+        catalog: Catalog made by `medvlm ingest`.
+        out: Folder of the run.
+        overrides: Values of the recipe to change, as "dotted.key=value".
+
+    Raises:
+        TrainingError: Too few studies, another run in `out`, an unknown option.
+    """
+    recipe = load_recipe(config, overrides)
+    started = time.monotonic()
+    contract = ckpt.build(recipe["contract"], FilmContract | VolumeContract, f"{config}: contract")  # type: ignore[arg-type]
+    with Catalog.open(catalog) as opened:
+        learn, images = load_split(opened, catalog, contract, "train", recipe)
+        out.mkdir(parents=True, exist_ok=True)
+        claim(out, recipe, learn, catalog)
+        if (out / ckpt.WEIGHTS).is_file() and (out / ckpt.METRICS).is_file():
+            print(f"{out}: already trained; nothing to do")
+            return out
+        recipe, tokenizer = complete(recipe, learn, out)
+        lightning.seed_everything(int(recipe["seed"]), verbose=False)
+        module = ckpt.build(recipe["module"], lightning.LightningModule, f"{config}: module")
+        prepare(module, recipe, tokenizer)
+        batches = batches_for(module, learn, images, tokenizer, recipe)
+        fit(module, StepData(batches), recipe, out)
+        finish(module, recipe, contract, tokenizer, opened, catalog, out, time.monotonic() - started)
+    return out
+
+
+def load_recipe(config: str, overrides: Sequence[str] = ()) -> Config:
+    """A recipe with overrides applied. Raises TrainingError for an unknown recipe or key, naming those that exist."""
+    path = Path(config)
+    shipped = files("medvlm") / "recipes"
+    if not path.is_file():
+        names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+        if config not in names:
+            raise TrainingError(f"recipe {config!r}: no such file, and not one of {', '.join(names)}")
+        text = (shipped / f"{config}.yaml").read_text()
+    else:
+        text = path.read_text()
+    recipe = yaml.safe_load(text)
+    for part in ("module", "contract", "data", "trainer", "seed"):
+        if not isinstance(recipe, dict) or part not in recipe:
+            raise TrainingError(f"recipe {config}: has no `{part}`; expected module, contract, data, trainer and seed")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        set_value(recipe, key.strip().lstrip("-"), yaml.safe_load(value))
+    return dict(recipe)
+
+
+def set_value(recipe: Config, key: str, value: Any) -> None:
+    """Set a dotted key. `module.lr` reaches into `init_args`; a key that the recipe does not have is refused."""
+    *parents, last = key.split(".")
+    place: Any = recipe
+    for parent in parents:
+        place = place.get(parent, place.get("init_args", {}).get(parent)) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise TrainingError(f"option {key!r}: the recipe has no {parent!r}")
+    if "class_path" in place and last not in ("class_path", "init_args"):
+        place.setdefault("init_args", {})[last] = value  # the class itself refuses names that it does not take
+    elif last in place:
+        place[last] = value
+    else:
+        raise TrainingError(f"option {key!r}: not in the recipe; it has {', '.join(sorted(place))}")
+
+
+def load_split(
+    opened: Catalog, path: Path, contract: FilmContract | VolumeContract, split: str, recipe: Config
+) -> tuple[list[Example], np.ndarray]:
+    """Studies of a split and their preprocessed images. Raises TrainingError when there are too few."""
+    examples = load_examples(opened, contract, split)
+    need = 2 if split == "train" else 0
+    if len(examples) < need:
+        raise TrainingError(
+            f"{path.name}: {len(examples)} studies of the {split} split have a report and an image of {contract.modality};"
+            f" expected at least {need}. Ingest more, or choose a recipe for another modality."
+        )
+    cache = ImageCache(cache_folder(path), contract)
+    images, kept, refused = cache.load(examples, int(recipe["data"]["workers"]))
+    for message in refused[:5]:
+        print(f"left out of {split}: {message}")
+    if len(refused) > 5:
+        print(f"left out of {split}: {len(refused) - 5} more; `medvlm ingest` lists every refusal")
+    return [examples[i] for i in kept], images
+
+
+def cache_folder(catalog: Path) -> Path:
+    """Where preprocessed images of a catalog are kept."""
+    return catalog.with_name(catalog.name + ".cache")
+
+
+def claim(out: Path, recipe: Config, learn: Sequence[Example], catalog: Path) -> None:
+    """Write down which run this folder holds, or refuse one that holds another."""
+    studies = hashlib.sha256("\n".join(sorted(f"{e.study_uid} {e.text}" for e in learn)).encode()).hexdigest()
+    wanted = {"recipe": recipe, "studies_sha256": studies, "n": len(learn)}
+    path = out / "run.json"
+    if path.is_file():
+        held = json.loads(path.read_text())
+        differs = [key for key, value in wanted.items() if held.get(key) != json.loads(json.dumps(value))]
+        if differs:
+            raise TrainingError(
+                f"{out}: holds another run; {' and '.join(differs)} differ (then {held.get('n')} studies, now {len(learn)})."
+                " Give another --out, or delete the folder."
+            )
+        return
+    # Where the catalog lies is kept for baselines; a run folder may be moved, so it does not decide what run it is.
+    ckpt.write_text(path, json.dumps(wanted | {"catalog": str(catalog.resolve())}, indent=1))
+
+
+def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Config, PreTrainedTokenizerBase]:
+    """Fill in what the recipe leaves to the data: tokenizer, statement bank, and the towers of an earlier run."""
+    recipe = json.loads(json.dumps(recipe))
+    start = (recipe.get("start") or {}).get("run")
+    arguments = recipe["module"].setdefault("init_args", {})
+    recipe["concepts"] = concepts([example.facts for example in learn], least=int(recipe["data"].get("least", 8)))
+    if start is not None:
+        earlier = ckpt.read_config(Path(start))
+        for part in ("image", "text", "objective"):
+            arguments[part] = earlier["module"]["init_args"][part]
+        recipe["concepts"] = earlier["concepts"]
+        arguments["statements"] = statement_bank(recipe["concepts"])
+    if arguments.get("language_model"):
+        return recipe, decoder_tokenizer(str(arguments["language_model"]))
+    if start is not None:
+        return recipe, ckpt.load_preprocess(Path(start))[1]
+    if (out / ckpt.TOKENIZER / "tokenizer.json").is_file():
+        from medvlm.language import load_tokenizer
+
+        return recipe, load_tokenizer(out / ckpt.TOKENIZER)
+    tokenizer = train_tokenizer([example.text for example in learn], int(recipe["data"]["vocabulary"]))
+    ckpt.save_tokenizer(tokenizer, out)
+    return recipe, tokenizer
+
+
+def statement_bank(names: dict[str, Sequence[str | None]]) -> list[str]:
+    """Minimal sentences, one for each finding and each side it has."""
+    phrases = [f"{side} {name}" if side else name for name, sides in names.items() for side in sides]
+    return [f"{phrase[0].upper()}{phrase[1:]}." for phrase in phrases]
+
+
+def prepare(module: lightning.LightningModule, recipe: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a writer the trained towers of its starting run and the vectors of its statement bank."""
+    if not isinstance(module, ReportWriter):
+        return
+    from medvlm.model import load_towers
+
+    start = (recipe.get("start") or {}).get("run")
+    if start is None:
+        raise TrainingError("a report writer starts from a contrastive run: give --start.run FOLDER")
+    towers, words = load_towers(Path(start))
+    for part in ("image", "text", "objective"):
+        getattr(module, part).load_state_dict(getattr(towers, part).state_dict())
+    from medvlm.language import embed_texts
+
+    module.train(False)
+    with torch.no_grad():
+        module.bank.copy_(embed_texts(module.text, words, module.statements))
+    module.train(True)
+
+
+def batches_for(
+    module: Any, learn: Sequence[Example], images: np.ndarray, tokenizer: Any, recipe: Config
+) -> PairBatches | DraftBatches:
+    """The batches that the module learns from."""
+    data, seed = recipe["data"], int(recipe["seed"])
+    augment = Augment(**data["augment"]) if data.get("augment") is not None else None
+    batch = min(int(data["batch_size"]), len(learn))
+    if isinstance(module, ReportWriter):
+        return DraftBatches(learn, images, tokenizer, int(data["length"]), batch, seed, augment)
+    if isinstance(module, Contrastive):
+        unit = str(module.objective.needs)
+        return PairBatches(
+            learn,
+            images,
+            tokenizer,
+            int(module.text.length),
+            batch,
+            seed,
+            int(data["per_study"]),
+            unit,
+            augment,  # type: ignore[arg-type]
+        )
+    raise TrainingError(f"module {type(module).__name__}: expected Contrastive or ReportWriter")
+
+
+def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: Path) -> None:
+    """Run Lightning to `max_steps`, saving every `checkpoint_every` steps and resuming from the newest save."""
+    options = dict(recipe["trainer"])
+    every = int(options.pop("checkpoint_every"))
+    saver = ModelCheckpoint(
+        dirpath=out / "checkpoints",
+        filename="{step:06d}",
+        every_n_train_steps=every,
+        save_top_k=1,
+        monitor="step",
+        mode="max",
+        auto_insert_metric_name=False,
+    )
+    loggers = [CSVLogger(out, name="logs", version=""), TensorBoardLogger(out, name="logs", version="tensorboard")]
+    trainer = lightning.Trainer(
+        **options,
+        callbacks=[saver, TQDMProgressBar(refresh_rate=5)],
+        logger=loggers,
+        enable_model_summary=False,
+        default_root_dir=out,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        max_epochs=-1,
+        log_every_n_steps=10,
+    )
+    newest = newest_save(out / "checkpoints")
+    if newest is not None:
+        print(f"resuming from {newest.name}")
+    trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.global_step < trainer.max_steps:
+        raise TrainingError(f"training stopped at step {trainer.global_step} of {trainer.max_steps}")
+
+
+def newest_save(folder: Path) -> Path | None:
+    """The save with the highest step, or None."""
+    saves = sorted(path for path in folder.glob("*.ckpt") if path.stem.isdigit()) if folder.is_dir() else []
+    return saves[-1] if saves else None

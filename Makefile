@@ -5,7 +5,7 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,\
 	$(shell $(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
-TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_CPU_INDEX ?=
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
 READY := .venv/.ready
@@ -16,21 +16,24 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constr
 setup: $(READY)
 
 # compat: a plain path entry. With the default import hook, any folder called `reports` in the working directory would win.
-# Where there is no GPU, the CPU build of torch (0.2 GB) is taken in place of the default one (3 GB and more).
+# Where there is no GPU, the CPU build of torch (0.2 GB) is taken where an index offers it. Some offer only the default
+# one (3 GB and more): then name the index of CPU builds of the torch project, make TORCH_CPU_INDEX=… setup.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make setup: no Python 3.11 or newer found; try make PYTHON=/path/to/python setup"; exit 2; }
 	@echo "make setup: 1 of 3, environment in .venv with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "make setup: 2 of 3, torch $(TORCH)"
 	@if [ "$$(uname -s)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then $(PIP_INSTALL) torch==$(TORCH); \
-	else $(PIP_INSTALL) torch==$(TORCH)+cpu 2>/dev/null \
-		|| $(PIP_INSTALL) --retries 1 --timeout 15 --extra-index-url $(TORCH_CPU_INDEX) torch==$(TORCH)+cpu \
-		|| { echo "make setup: no CPU build within reach, taking the default one"; $(PIP_INSTALL) torch==$(TORCH); }; fi
+	else $(PIP_INSTALL) $(if $(TORCH_CPU_INDEX),--extra-index-url $(TORCH_CPU_INDEX)) torch==$(TORCH)+cpu 2>/dev/null \
+		|| { echo "make setup: no +cpu build within reach, taking torch $(TORCH) as it comes"; $(PIP_INSTALL) torch==$(TORCH); }; fi
 	@echo "make setup: 3 of 3, medvlm and the rest (about 2 minutes)"
 	@$(PIP_INSTALL) --config-settings editable_mode=compat --editable '.[dev]'
 	@touch $(READY)
 	@echo "make setup: done. Next: make demo, or $(BIN)/medvlm --help"
 
+# Large tensors are reused rather than handed back to the system after every step: a quarter less time where that is slow.
+demo: export MALLOC_MMAP_MAX_ = 0
+demo: export MALLOC_TRIM_THRESHOLD_ = 8589934592
 demo: $(READY)
 	$(BIN)/medvlm demo runs/demo
 

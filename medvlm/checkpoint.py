@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ WEIGHTS, CONFIG, PREPROCESS, TOKENIZER, METRICS, CARD = (
     "metrics.json",
     "card.md",
 )
-OURS = ("medvlm.", "volumes.", "reports.", "experts.", "evaluation.")
+OURS = ("medvlm", "volumes", "reports", "experts", "evaluation")
 
 
 class CheckpointError(ValueError):
@@ -49,7 +51,7 @@ def build(spec: Mapping[str, Any], base: type, where: str) -> Any:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=True)
     try:
-        return parser.instantiate_classes(parser.parse_object({"it": dict(spec)})).it
+        return parser.instantiate(parser.parse_object({"it": dict(spec)})).it
     except Exception as error:  # jsonargparse has several; all of them mean that the recipe is wrong
         raise ValueError(f"{where}: {str(error).strip()}") from error
 
@@ -58,16 +60,25 @@ def refuse_foreign_classes(spec: Any, where: str) -> None:
     """Raise CheckpointError when a `class_path` anywhere inside names a class from elsewhere."""
     if isinstance(spec, Mapping):
         path = spec.get("class_path")
-        if path is not None and not str(path).startswith(OURS):
+        if path is not None and not is_ours(str(path)):
             raise CheckpointError(
-                f"{where}: class_path {str(path)!r} is not of this platform; expected one that starts with"
-                f" {', '.join(OURS)}. A configuration is data and must not run foreign code."
+                f"{where}: class_path {str(path)!r} is not of this platform; expected a class that a module of"
+                f" {', '.join(OURS)} defines. A configuration is data and must not run foreign code."
             )
         for value in spec.values():
             refuse_foreign_classes(value, where)
     elif isinstance(spec, (list, tuple)):
         for value in spec:
             refuse_foreign_classes(value, where)
+
+
+def is_ours(path: str) -> bool:
+    """Whether a dotted path names what a module of the platform defines itself, and not something that it imported."""
+    module, _, name = path.rpartition(".")
+    room, _, file = module.partition(".")
+    if room not in OURS or not file.isidentifier() or find_spec(module) is None:
+        return False
+    return getattr(getattr(import_module(module), name, None), "__module__", None) == module
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,7 +92,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """All parameters and buffers as safetensors, written beside and renamed. Tied tensors are stored once for each name."""
+    """All parameters and buffers as safetensors, written beside and renamed; tied tensors once for each name."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     save_file(tensors, str(temporary), metadata={"format": "pt"})
@@ -158,8 +169,13 @@ def load_preprocess(folder: Path) -> tuple[FilmContract | VolumeContract, PreTra
     path = folder / PREPROCESS
     if not path.is_file():
         raise CheckpointError(f"{path}: not there. Without its preprocessing a checkpoint cannot be used.")
-    held = json.loads(path.read_text())
-    stated = held.pop("digest", "")
+    try:
+        held = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}). Copy it again or train again.") from error
+    if not isinstance(held, dict):
+        raise CheckpointError(f"{path}: holds a {type(held).__name__}; expected what `medvlm train` wrote.")
+    stated = str(held.pop("digest", ""))
     found = hashlib.sha256(json.dumps(held, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     if stated != found:
         raise CheckpointError(
@@ -169,8 +185,8 @@ def load_preprocess(folder: Path) -> tuple[FilmContract | VolumeContract, PreTra
     own = hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest()
     if own != held["tokenizer_sha256"]:
         raise CheckpointError(
-            f"{folder / TOKENIZER}: sha256 {own[:12]} differs from {held['tokenizer_sha256'][:12]} in {PREPROCESS}; use the"
-            " tokenizer that was saved with the weights."
+            f"{folder / TOKENIZER}: sha256 {own[:12]} differs from {held['tokenizer_sha256'][:12]} in {PREPROCESS};"
+            " use the tokenizer that was saved with the weights."
         )
     return contract_from_json(json.dumps(held["image"])), tokenizer, stated
 

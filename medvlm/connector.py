@@ -50,7 +50,7 @@ class StatementConnector(nn.Module):
     def forward(self, image: ImageTokens, bank: Tensor, objective: SentencePairs) -> Tensor:
         """Soft tokens of a batch of images, in the order of the bank, free queries last."""
         similar = similarity_attention(image.local, bank, objective.sharpness)
-        odds = objective.from_cosine(similar.pooled)  # (B, K)
+        odds = objective.logits(image, bank)  # (B, K)
         if self.training and self.score_noise > 0:
             odds = odds + torch.randn_like(odds) * self.score_noise
         weight = (similar.maps * objective.sharpness).softmax(-1)

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from medvlm.encoders import VIEWS
 from medvlm.language import encode
-from medvlm.statements import ReportFacts, Statement, concept_statements, concepts
+from medvlm.statements import LEAST, ReportFacts, Statement, concept_statements, concepts
 from reports.findings import Finding, find
 from reports.sections import sentences, split_sections
 from reports.store import ReportStore
@@ -128,7 +128,7 @@ class ImageCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def load(self, examples: Sequence[Example], workers: int) -> tuple[np.ndarray, list[int], list[str]]:
-        """Images (n, *shape), the positions of the examples that could be read, and a message for each that could not."""
+        """Images (n, *shape), the positions of the examples that could be read, and a message for each other one."""
         keys = [self._key(example) for example in examples]
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.npy"
@@ -262,6 +262,7 @@ class PairBatches(Dataset[Pairs]):
         per_study: Sentences drawn from each report.
         unit: "sentences" for statements with fact-aware targets, "reports" for one whole report per image.
         augment: None to leave images as they are.
+        least: Reports that must state a finding before each batch asks for it.
     """
 
     def __init__(
@@ -275,11 +276,12 @@ class PairBatches(Dataset[Pairs]):
         per_study: int = 2,
         unit: str = "sentences",
         augment: Augment | None = None,
+        least: int = LEAST,
     ) -> None:
         self.examples, self.images, self.tokenizer, self.length = list(examples), images, tokenizer, length
         self.batch_size, self.seed, self.per_study, self.unit, self.augment = batch_size, seed, per_study, unit, augment
         self.reports = [ReportFacts(example.facts) for example in self.examples]
-        self.bank = concepts([example.facts for example in self.examples])
+        self.bank = concepts([example.facts for example in self.examples], least)
 
     def __getitem__(self, step: int) -> Pairs:
         picked = order(self.seed, len(self.examples), self.batch_size, step)

@@ -1,4 +1,4 @@
-"""The whole road on a phantom hospital, from an archive to a score card and a draft. One command, nothing to download."""
+"""The whole road on a phantom hospital, from an archive to a score card and a draft, in one command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Size:
     report_steps: int
 
 
-FULL = Size(studies=1000, unseen=240, contrastive_steps=700, report_steps=400)
+FULL = Size(studies=1300, unseen=240, contrastive_steps=1000, report_steps=350)
 QUICK = Size(studies=80, unseen=24, contrastive_steps=12, report_steps=8)
 
 
@@ -80,7 +80,8 @@ def ingest_once(out: Path, name: str) -> None:
     """Archive and messages into OUT/NAME.db."""
     from medvlm.ingest import ingest
 
-    summary = ingest([out / name / "dicom"], [out / name / "messages"], out / f"{name}.db")
+    # The unseen hospital is the test set, so the other one needs none of its own.
+    summary = ingest([out / name / "dicom"], [out / name / "messages"], out / f"{name}.db", split_fractions=(0.9, 0.1, 0.0))
     print(summary.text())
 
 
@@ -132,7 +133,7 @@ def use(out: Path) -> dict[str, Path]:
 
 
 def showcase(out: Path) -> tuple[str, str]:
-    """A study with two or three findings of which one has a side, and the phrase for that one; the first such by UID."""
+    """A study with two or three findings of which one has a side, and the phrase for that one."""
     lines = [json.loads(line) for line in (out / "unseen" / "truth" / "studies.jsonl").read_text().splitlines()]
     wanted = ("pleural effusion", "lung mass", "lung nodule", "consolidation", "pneumothorax")
     for least in (2, 1, 0):

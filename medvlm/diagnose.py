@@ -28,8 +28,8 @@ SURELY_ABSENT = 0.15
 class Diagnosis:
     """The answer for one finding.
 
-    `probability` is calibrated when `calibrated`, otherwise the plain sigmoid of the prompt pair's log-odds. `answer` is
-    "present", "absent" or "unsure" (an abstention). `sides` holds the probability for each side that was asked.
+    `probability` is calibrated when `calibrated`, otherwise the plain sigmoid of the prompt pair's log-odds. `answer`
+    is "present", "absent" or "unsure" (an abstention). `sides` holds the probability for each side that was asked.
     `descriptors` are (text, probability) pairs, most probable first: what a reader would look for.
     """
 
@@ -118,9 +118,7 @@ def descriptor_probabilities(
     found = []
     for text in DESCRIPTORS.get(name, ()):
         pair = [f"There is {text} indicating {name}.", f"There is no {text} indicating {name}."]
-        cosine = similarity_attention(
-            tokens.local, model.vectors(pair), model.towers.sharpness
-        ).pooled[0]  # type: ignore[arg-type]
+        cosine = similarity_attention(tokens.local, model.vectors(pair), model.towers.sharpness).pooled[0]  # type: ignore[arg-type]
         found.append((text, float((cosine / temperature).softmax(0)[0])))
     return tuple(sorted(found, key=lambda item: -item[1]))
 
@@ -135,8 +133,8 @@ def fitting_series(study: Study, model: Model) -> Series:
     if not fits:
         found = sorted({series.modality for series in study.series}) or ["no image at all"]
         raise StudyError(
-            f"study {study.study_uid}: has {', '.join(found)}; this model was trained on {', '.join(model.contract.modality)} and"
-            " cannot look at it. Use a model trained on that modality (see `medvlm train --config`).",
+            f"study {study.study_uid}: has {', '.join(found)}; this model was trained on"
+            f" {', '.join(model.contract.modality)} and cannot look at it. Use a model trained on that modality (see `medvlm train --config`).",
             reason="wrong-modality",
         )
     if len(fits) == 1:
@@ -170,8 +168,8 @@ def diagnose_look(
     names = list(findings or model.concepts)
     if not names:
         raise ValueError(
-            f"{model.folder.name}: has learned no finding, so there is nothing to ask by default; expected `findings`, such as"
-            " --findings pneumothorax. Training needs each finding in several reports (data.least in the recipe)."
+            f"{model.folder.name}: has learned no finding, so there is nothing to ask by default; expected `findings`,"
+            " such as --findings pneumothorax. Training needs each finding in several reports (data.least in the recipe)."
         )
     tokens = look.tokens()
     odds = finding_odds(model, tokens, names)
@@ -221,8 +219,8 @@ def doubts_about(study: Study, unfamiliarity: float) -> tuple[str, ...]:
     doubts = [doubt for doubt in study.subject_check() if doubt.startswith("strong")]
     if unfamiliarity > UNFAMILIAR:  # NaN, a checkpoint without a reference, says nothing
         doubts.append(
-            f"the image lies {unfamiliarity:.1f} times as far from the training images as 99% of the validation images do;"
-            f" expected at most {UNFAMILIAR:g} times. The model has seen nothing like it."
+            f"the image lies {unfamiliarity:.1f} times as far from the training images as 99% of the validation"
+            f" images do; expected at most {UNFAMILIAR:g} times. The model has seen nothing like it."
         )
     return tuple(doubts)
 

@@ -86,8 +86,8 @@ def refuse_wrong_prior(study: Study, prior: Study | None) -> None:
         raise StudyError(f"prior {prior.study_uid} is the study itself; give an earlier one", reason="prior-is-study")
     if prior.patient_key != study.patient_key:
         raise StudyError(
-            f"prior {prior.study_uid} is of another patient (keys {prior.patient_key} and {study.patient_key} differ); expected"
-            " an earlier study of the same patient",
+            f"prior {prior.study_uid} is of another patient (keys {prior.patient_key} and {study.patient_key} differ);"
+            " expected an earlier study of the same patient",
             reason="prior-of-another-patient",
         )
 
@@ -151,7 +151,7 @@ def passages_for(
 
 
 def header_of(study: Study, series: Series) -> dict[str, str]:
-    """Words of the headers that a sentence about technique may lean on; every view of the study, as reports name all."""
+    """Words of the headers that a sentence about technique may lean on, with every view of the study."""
     views = dict.fromkeys(one.view for one in study.films() if one.view != "unknown")
     return {"modality": series.modality, "view": ", ".join(views), "body_part": series.body_part}
 

@@ -16,7 +16,7 @@ from medvlm.finish import embed_split, report_labels
 from medvlm.gallery import overlays
 from medvlm.model import Model, load_model
 from medvlm.testset import TestSet, load_test_set, tokens_of
-from medvlm.train import cache_folder
+from medvlm.train import RUN, cache_folder
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract
 
@@ -82,14 +82,14 @@ def refuse_training_studies(model: Model, catalog: Path, split: str) -> None:
     trained = training_catalog(model)
     if split in ("all", "train") and trained is not None and trained.resolve() == catalog.resolve():
         raise ValueError(
-            f"{catalog.name} is the catalog that {model.folder.name} was trained on, and {split!r} holds the studies it learned"
-            " from. Use --split test, or another catalog."
+            f"{catalog.name} is the catalog that {model.folder.name} was trained on, and {split!r} holds the studies"
+            " it learned from. Use --split test, or another catalog."
         )
 
 
 def training_catalog(model: Model) -> Path | None:
-    """Where the training catalog lay, if it is still there. Known to the run folder only, not part of the checkpoint."""
-    record = model.folder / "run.json"
+    """Where the training catalog lay, if it is still there: the run folder knows, the checkpoint does not."""
+    record = model.folder / RUN
     if not record.is_file():
         return None
     held = json_module.loads(record.read_text()).get("catalog")
@@ -122,7 +122,9 @@ def baselines(model: Model, test: TestSet) -> list[Metric]:
             images, kept, _ = cache.load(examples, 2)
             parts.append((images[: len(kept)], report_labels([examples[i] for i in kept], list(test.names))))
     scores = measures.thumbnails(*parts[0], *parts[1], test)
-    variant = "control: logistic regression on 32 x 32 thumbnails with labels from the training reports; penalty chosen on validation"
+    variant = (
+        "control: logistic regression on 32 x 32 thumbnails, labels from the training reports, penalty from validation"
+    )
     metrics = measures.auroc_metrics("zero_shot.baseline.thumbnails.auroc", scores, test, variant)
     return metrics + measures.small_effusion(scores, test, "zero_shot.baseline.thumbnails.auroc")
 

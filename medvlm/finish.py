@@ -94,7 +94,7 @@ def embed_split(
     batch: int = 32,
     keep_local: bool = True,
 ) -> tuple[list[Example], ImageTokens | None]:
-    """The readable studies of a split and their tokens, batch by batch; without `keep_local`, whole-image vectors only."""
+    """The readable studies of a split and their tokens, batch by batch; whole-image vectors only without `keep_local`."""
     if not examples:
         return [], None
     images, kept, _ = cache.load(examples, workers)
@@ -136,7 +136,11 @@ def versions() -> dict[str, str]:
     """Library versions that the weights depend on."""
     import transformers
 
-    return {"torch": str(torch.__version__), "lightning": lightning.__version__, "transformers": transformers.__version__}
+    return {
+        "torch": str(torch.__version__),
+        "lightning": lightning.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def card(model: models.Model, config: dict[str, Any], metrics: dict[str, Any]) -> str:
@@ -157,8 +161,8 @@ Written {date.today().isoformat()} by `medvlm train`. Learned from {learned}.
 - Findings: {", ".join(model.concepts) or "none"}
 - Not for: clinical use. Every output is a draft for review by a radiologist.
 
-Zero-shot AUROC on the validation split (n = {metrics["n"]}, labels from reports; calibration and thresholds were fitted on
-the same studies, so these are not test results):
+Zero-shot AUROC on the validation split (n = {metrics["n"]}, labels from reports; calibration and thresholds were
+fitted on the same studies, so these are not test results):
 
 | finding | AUROC |
 |---|---|

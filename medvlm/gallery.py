@@ -17,7 +17,7 @@ from volumes.volume import Film, Source
 
 
 def overlays(model: Model, test: TestSet, tokens: ImageTokens, texts: Sequence[str], most: int = 8) -> list[Picture]:
-    """One picture for each of the first findings: the median study of those that have it, neither the best nor the worst."""
+    """One picture for each of the first findings: the median study of those that have it, not the best."""
     if test.images.ndim != 4:
         return []
     odds = finding_odds(model, tokens, test.names)

@@ -127,7 +127,7 @@ def small_decoder(
 
 
 def load_decoder(name: str, lora_rank: int) -> nn.Module:
-    """A checkpoint of transformers by local folder, or by hub name when the user gives one; with LoRA if the rank is > 0.
+    """A checkpoint of transformers by local folder, or by hub name if the user gives one; LoRA if the rank is > 0.
 
     Only safetensors weights are read, and no code of the checkpoint is run.
     """
@@ -275,18 +275,21 @@ class ReportWriter(lightning.LightningModule):
         tokenizer: PreTrainedTokenizerBase,
     ) -> float:
         """Mean log-likelihood of a sentence after `before`, in nats per token, for one image."""
-        ids = [
+        before = before.strip()
+        # Both as one text, as they were learned: the words of a sentence are other tokens when they stand alone.
+        prompt, lead, body = (
             list(tokenizer(text, add_special_tokens=False)["input_ids"])
-            for text in (prompt_text(view, prior), before, sentence)
-        ]
-        start, _ = self.prefix(
-            self.soft_tokens(tokens), torch.tensor([ids[0]]), torch.ones(1, len(ids[0]), dtype=torch.long)
+            for text in (prompt_text(view, prior), before, f"{before} {sentence}".strip())
         )
-        words = self.decoder.get_input_embeddings()(torch.tensor([ids[1] + ids[2]]))  # type: ignore[operator]
+        said = next((i for i, (a, b) in enumerate(zip(lead, body, strict=False)) if a != b), len(lead))
+        start, _ = self.prefix(
+            self.soft_tokens(tokens), torch.tensor([prompt]), torch.ones(1, len(prompt), dtype=torch.long)
+        )
+        words = self.decoder.get_input_embeddings()(torch.tensor([body]))  # type: ignore[operator]
         logits = self.decoder(inputs_embeds=torch.cat([start, words], 1)).logits[0].float()
-        first = start.shape[1] + len(ids[1]) - 1  # the position that predicts the sentence's first token
-        log_p = logits[first : first + len(ids[2])].log_softmax(-1)
-        return float(log_p[range(len(ids[2])), ids[2]].mean())
+        first = start.shape[1] - 1  # the position that predicts the first word of the report
+        log_p = logits[first : first + len(body)].log_softmax(-1)[range(len(body)), body]
+        return float(log_p[said:].mean())
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine, stepped by batch."""

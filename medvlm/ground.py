@@ -61,8 +61,8 @@ class Grounding:
 def ground(study: Study, phrase: str, model: Model) -> Grounding:
     """Find a phrase in the image of a study that the model can look at.
 
-    The answer is "nowhere" when the phrase is less probable than the threshold that was chosen on validation studies, or
-    when it denies its own finding ("no effusion").
+    The answer is "nowhere" when the phrase is less probable than the threshold that was chosen on validation studies,
+    or when it denies its own finding ("no effusion").
 
     Raises:
         VolumeError: The study cannot be brought into the model's preprocessing contract.
@@ -130,7 +130,8 @@ def place_box(start: tuple[float, ...], stop: tuple[float, ...], look: Look, mod
         mm = original.spacing_mm
         scaled = [tuple(v * s for v, s in zip(c, mm, strict=True)) if mm else None for c in (low, high)]
         return Region(original.source.series_uid, uid, low, high, scaled[0], scaled[1], score)
-    assert isinstance(original, Volume) and isinstance(model.contract, VolumeContract)
+    assert isinstance(original, Volume)
+    assert isinstance(model.contract, VolumeContract)
     # Token boxes are edges; the contract's indices are voxel centers, half a voxel further in.
     edges = torch.tensor(_corners(start, stop), dtype=torch.float64) - 0.5
     box = model.contract.place(edges, original)  # (8, 3) LPS mm

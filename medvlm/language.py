@@ -26,9 +26,11 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> PreTrainedT
             "no report text to train a tokenizer on: 0 texts found, expected at least 1. Ingest reports first."
         )
     tokenizer = Tokenizer(models.BPE(unk_token=None))
-    tokenizer.normalizer = normalizers.NFC()
+    # One space before the text, so that a word is the same token at its beginning. ByteLevel itself would put one before
+    # each digit as well, and a 12 mm nodule would be written as 1 2 mm.
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -71,7 +73,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[str], length:
         return_tensors="pt",
         return_token_type_ids=False,
     )
-    return batch["input_ids"], batch["attention_mask"]
+    ids, mask = batch["input_ids"].long(), batch["attention_mask"].long()
+    if ids.shape[1] == 0:  # no sentence has a token: one place of padding, which nothing looks at
+        ids, mask = ids.new_full((len(ids), 1), int(tokenizer.pad_token_id)), mask.new_zeros((len(ids), 1))
+    return ids, mask
 
 
 class SentenceTower(nn.Module):

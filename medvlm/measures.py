@@ -91,7 +91,7 @@ def small_effusion(odds: np.ndarray, test: TestSet, name: str) -> list[Metric]:
 
 
 def reliance(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
-    """The same questions with another patient's image, a blank image, and an untrained model: all should be at chance."""
+    """The same questions with another patient's image, a blank image, an untrained model: all should be at chance."""
     swapped = odds[other_patient(test.patients)]
     fresh = untrained(model)
     untaught = finding_odds(fresh, tokens_of(fresh, test.images, test.examples, "untrained control"), test.names)

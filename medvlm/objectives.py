@@ -1,6 +1,6 @@
 """Contrastive objectives, chosen by name in a recipe.
 
-Letters: B images, M sentences, N tokens of an image, E width. Similarities are cosines; `log_scale` and `bias` are learned.
+Letters: B images, M sentences, N tokens of an image, E width. Similarities are cosines; scale and bias are learned.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class SentencePairs(nn.Module):
     """Sentences against tokens: fact-aware sigmoid, plus multi-positive InfoNCE.
 
     Two reports that state the same fact are positives of each other's sentences, so two normal studies are never
-    pushed apart (the false negatives of plain InfoNCE).
+    pushed apart (the false negatives of plain InfoNCE). Local and global similarity count equally, as in GLoRIA (Huang
+    et al. 2021): a large heart is a matter of the whole, a nodule of one token.
 
     Args:
         sharpness: Inverse temperature of the pooling over tokens.
@@ -129,32 +130,39 @@ class SentencePairs(nn.Module):
     needs = "sentences"
 
     def __init__(
-        self, sharpness: float = 12.0, nce_weight: float = 0.2, kin_weight: float = 0.2, scale: float = 10.0
+        self, sharpness: float = 20.0, nce_weight: float = 0.1, kin_weight: float = 0.1, scale: float = 10.0
     ) -> None:
         super().__init__()
         self.sharpness, self.nce_weight, self.kin_weight = sharpness, nce_weight, kin_weight
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
-        self.bias = nn.Parameter(torch.tensor(-2.0))
+        self.bias = nn.Parameter(torch.tensor(-1.0))
 
     def logits(self, image: ImageTokens, text: Tensor) -> Tensor:
-        """Log-odds (B, M) that each text is true of each image."""
-        return self.from_cosine(similarity_attention(image.local, text, self.sharpness).pooled)
+        """Log-odds (B, M) that each text is true of each image: half from its tokens, half from the whole."""
+        return self._both(image, text)[0]
 
-    def from_cosine(self, cosine: Tensor) -> Tensor:
-        """Log-odds for pooled cosines."""
-        return cosine * self.log_scale.exp().clamp(max=100) + self.bias
+    def _both(self, image: ImageTokens, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds (B, M) from tokens and whole together, and from the tokens alone."""
+        local = similarity_attention(image.local, text, self.sharpness).pooled
+        whole = F.normalize(image.whole, dim=-1) @ F.normalize(text, dim=-1).T
+        scale = self.log_scale.exp().clamp(max=100)
+        return (local + whole) / 2 * scale + self.bias, local * scale + self.bias
 
     def forward(
         self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss () in nats and its parts. Shapes: text (M, E); target (B, M) with NaN for unknown; kin (M,)."""
         scale = self.log_scale.exp().clamp(max=100)
-        sigmoid = statement_sigmoid(self.logits(image, text), target)
+        both, alone = self._both(image, text)
+        # The tokens must settle a statement on their own as well, or the whole would leave them nothing to find.
+        sigmoid = (statement_sigmoid(both, target) + statement_sigmoid(alone, target)) / 2
         unit = F.normalize(text, dim=-1)
         nce = multi_positive_nce(F.normalize(image.whole, dim=-1) @ unit.T * scale, target == 1)
         same = kin[:, None] == kin[None, :]
         same.fill_diagonal_(False)
-        relatives = (unit @ unit.T * scale).masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), -1e4)
+        relatives = (unit @ unit.T * scale).masked_fill(
+            torch.eye(len(unit), dtype=torch.bool, device=unit.device), -1e4
+        )
         alike = multi_positive_nce(relatives, same)
         loss = sigmoid + self.nce_weight * nce + self.kin_weight * alike
         return loss, {"sigmoid": sigmoid.detach(), "nce": nce.detach(), "kin": alike.detach()}

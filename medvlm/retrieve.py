@@ -45,7 +45,7 @@ class Index:
 
 
 def build_index(model: Model, catalog: Path, split: str | None = None, workers: int = 2) -> Index:
-    """Look at every study that the model can look at. Vectors are kept beside the catalog, keyed by model and studies."""
+    """Look at every study that the model can look at. Vectors are kept beside the catalog."""
     with Catalog.open(catalog) as opened:
         examples = load_examples(opened, model.contract, split, text=False)
     key = hashlib.sha256(
@@ -55,11 +55,17 @@ def build_index(model: Model, catalog: Path, split: str | None = None, workers: 
     cache = ImageCache(cache_folder(catalog), model.contract)
     if path.is_file():
         held = ckpt.read_tensors(path)
-        return Index(tuple(examples[i] for i in held["kept"].tolist()), held["whole"], held["local"], tuple(held["grid"].tolist()))
+        return Index(
+            tuple(examples[i] for i in held["kept"].tolist()),
+            held["whole"],
+            held["local"],
+            tuple(held["grid"].tolist()),
+        )
     read, tokens = embed_split(model, cache, examples, workers)
     if tokens is None:
         raise ValueError(
-            f"{catalog.name}: no study has an image of {', '.join(model.contract.modality)}; this model can search nothing here"
+            f"{catalog.name}: no study has an image of {', '.join(model.contract.modality)}, so this model can"
+            " search nothing here"
         )
     place = {example.study_uid: i for i, example in enumerate(examples)}
     kept = torch.tensor([place[example.study_uid] for example in read])
@@ -75,10 +81,8 @@ def search(query: str | Study, model: Model, catalog: Path, k: int = 5) -> list[
     same patient, who would always look most like themselves.
     """
     index = build_index(model, catalog)
-    if isinstance(query, str):
-        scores = text_scores(model, index, query)
-    else:
-        scores = study_scores(model, index, query)
+    is_text = isinstance(query, str)
+    scores = text_scores(model, index, query) if is_text else study_scores(model, index, query)
     order = np.argsort(-scores, kind="stable")[:k]
     with Catalog.open(catalog) as opened:
         store = ReportStore(opened.connection)

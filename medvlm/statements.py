@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reports.findings import Finding
 
 TRUE, FALSE, UNKNOWN = 1.0, 0.0, math.nan
+LEAST = 8
+"""Reports that must state a finding before a model is asked for it, unless the recipe says another number."""
 
 PRESENT_FORMS = (
     "{phrase}.",
@@ -59,38 +61,41 @@ class ReportFacts:
 
     def _settles_one(self, fact: Finding) -> float:
         mentions = self.by_name.get(fact.name, [])
-        present = [m for m in mentions if m.status == "present"]
-        unsure = any(m.status == "uncertain" for m in mentions)
-        if not mentions:
-            if self.open_world:
-                return UNKNOWN
-            return TRUE if fact.status == "absent" else FALSE
-        if fact.status == "uncertain":
+        if not mentions and self.open_world:
             return UNKNOWN
-        if fact.status == "absent":
-            return FALSE if present else UNKNOWN if unsure else TRUE
-        if not present:
-            return UNKNOWN if unsure else FALSE
-        return max((_same_place(fact, mention) for mention in present), key=lambda a: -1 if math.isnan(a) else a)
+        if mentions and fact.status == "uncertain":
+            return UNKNOWN
+        if fact.side == "bilateral":
+            return self.settles((replace(fact, side="left"), replace(fact, side="right")))
+        there = _is_there(fact, mentions)
+        return 1 - there if fact.status == "absent" else there  # NaN stays NaN
+
+
+def _is_there(asked: Finding, mentions: Sequence[Finding]) -> float:
+    """Whether the mentions of a finding, in a report that leaves out what is absent, state it at the place asked for."""
+    present = [_same_place(asked, mention) for mention in mentions if mention.status == "present"]
+    unsure = [_same_place(asked, mention) for mention in mentions if mention.status == "uncertain"]
+    if TRUE in present:
+        return TRUE
+    if TRUE in unsure or (unsure and not present):
+        return UNKNOWN
+    # Beside a mention of another side, one without a side is taken to repeat it, so FALSE goes before UNKNOWN.
+    return FALSE if FALSE in present or not present else UNKNOWN
 
 
 def _same_place(asked: Finding, found: Finding) -> float:
-    """Whether a present finding answers a question about a side and a location."""
-    for wanted, given in ((asked.side, found.side), (asked.location, found.location)):
-        if wanted is None or wanted == given:
-            continue
-        if given is None:
-            return UNKNOWN
-        if given == "bilateral" or wanted == "bilateral":
-            # One side of a bilateral finding is true; "bilateral" of a one-sided finding is false.
-            if given == "bilateral":
-                continue
-            return FALSE
-        return FALSE
-    return TRUE
+    """Whether a finding lies on the side and at the location asked for; one side of a bilateral finding does."""
+    answers = [_agree(asked.side, found.side), _agree(asked.location, found.location)]
+    return FALSE if FALSE in answers else UNKNOWN if any(math.isnan(answer) for answer in answers) else TRUE
 
 
-def concepts(reports: Iterable[Sequence[Finding]], least: int = 8) -> dict[str, tuple[str | None, ...]]:
+def _agree(wanted: str | None, given: str | None) -> float:
+    if wanted is None or given in (wanted, "bilateral"):
+        return TRUE
+    return UNKNOWN if given is None else FALSE
+
+
+def concepts(reports: Iterable[Sequence[Finding]], least: int = LEAST) -> dict[str, tuple[str | None, ...]]:
     """Names stated as present in at least `least` reports, each with the sides it was seen on.
 
     The list comes from the catalog's own reports, so a hospital with other findings learns those.
@@ -107,7 +112,7 @@ def concepts(reports: Iterable[Sequence[Finding]], least: int = 8) -> dict[str, 
 
 
 def concept_statements(bank: dict[str, tuple[str | None, ...]], rng: np.random.Generator) -> list[Statement]:
-    """For each finding one minimal sentence that states it, one with a side where it has one, and one that denies it."""
+    """For each finding a minimal sentence that states it, one with a side where it has one, one that denies it."""
     statements = []
     for name, sides in bank.items():
         chosen = [None] if len(sides) == 1 else [None, sides[1 + int(rng.integers(len(sides) - 1))]]

@@ -64,7 +64,8 @@ def load_test_set(model: Model, catalog: Path, split: str, truth: Path | None, w
         rows = {row.study_uid: row for row in opened.studies()}
     if not examples:
         raise ValueError(
-            f"{catalog.name}: the {split} split has 0 studies of {', '.join(model.contract.modality)}; expected at least 1"
+            f"{catalog.name}: the {split} split has 0 studies of {', '.join(model.contract.modality)};"
+            " expected at least 1"
         )
     simulated = all(rows[example.study_uid].simulated for example in examples)
     images, kept, refused = ImageCache(cache_folder(catalog), model.contract).load(examples, workers)
@@ -92,7 +93,8 @@ def read_truth(folder: Path, examples: Sequence[Example]) -> list[dict[str, Any]
     missing = [example.study_uid for example in examples if example.study_uid not in lines]
     if missing:
         raise ValueError(
-            f"{path}: has no truth for {len(missing)} of {len(examples)} studies, such as {missing[0]}; was it another hospital?"
+            f"{path}: has no truth for {len(missing)} of {len(examples)} studies, such as {missing[0]};"
+            " was it another hospital?"
         )
     return [lines[example.study_uid] for example in examples]
 
@@ -107,7 +109,7 @@ def tokens_of(model: Model, images: np.ndarray, examples: Sequence[Example], wha
 
 
 def other_patient(patients: Sequence[str], seed: int = 0) -> np.ndarray:
-    """For each study the position of a study of somebody else (n,): a keyed shuffle, repaired where it hit the same patient.
+    """For each study the position of a study of somebody else (n,): a keyed shuffle, then repaired.
 
     Raises:
         ValueError: All studies belong to one patient.

@@ -23,12 +23,15 @@ from medvlm.contrastive import Contrastive
 from medvlm.data import Augment, Example, ImageCache, PairBatches, StepData, load_examples
 from medvlm.finish import finish
 from medvlm.generator import DraftBatches, ReportWriter, decoder_tokenizer
-from medvlm.language import train_tokenizer
-from medvlm.statements import concepts
+from medvlm.language import embed_texts, load_tokenizer, train_tokenizer
+from medvlm.model import load_towers
+from medvlm.statements import LEAST, concepts
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract, VolumeContract
 
 Config = dict[str, Any]
+RUN = "run.json"
+"""Which run a folder holds: recipe, studies, and where the catalog lay."""
 
 
 class TrainingError(ValueError):
@@ -54,15 +57,19 @@ def train(config: str, catalog: Path, out: Path, overrides: Sequence[str] = ()) 
     contract = ckpt.build(recipe["contract"], FilmContract | VolumeContract, f"{config}: contract")  # type: ignore[arg-type]
     with Catalog.open(catalog) as opened:
         learn, images = load_split(opened, catalog, contract, "train", recipe)
-        out.mkdir(parents=True, exist_ok=True)
-        claim(out, recipe, learn, catalog)
+        record = claim(out, recipe, learn, catalog)
         if (out / ckpt.WEIGHTS).is_file() and (out / ckpt.METRICS).is_file():
             print(f"{out}: already trained; nothing to do")
             return out
+        refuse_other_start(recipe, contract)
         recipe, tokenizer = complete(recipe, learn, out)
         lightning.seed_everything(int(recipe["seed"]), verbose=False)
         module = ckpt.build(recipe["module"], lightning.LightningModule, f"{config}: module")
-        prepare(module, recipe, tokenizer)
+        prepare(module, recipe)
+        # Only now: a recipe that cannot be built does not claim the folder, so the corrected call may use it.
+        out.mkdir(parents=True, exist_ok=True)
+        ckpt.save_tokenizer(tokenizer, out)
+        ckpt.write_text(out / RUN, record)
         batches = batches_for(module, learn, images, tokenizer, recipe)
         fit(module, StepData(batches), recipe, out)
         finish(module, recipe, contract, tokenizer, opened, catalog, out, time.monotonic() - started)
@@ -114,8 +121,8 @@ def load_split(
     need = 2 if split == "train" else 0
     if len(examples) < need:
         raise TrainingError(
-            f"{path.name}: {len(examples)} studies of the {split} split have a report and an image of {contract.modality};"
-            f" expected at least {need}. Ingest more, or choose a recipe for another modality."
+            f"{path.name}: {len(examples)} studies of the {split} split have a report and an image of"
+            f" {contract.modality}; expected at least {need}. Ingest more, or choose a recipe for another modality."
         )
     cache = ImageCache(cache_folder(path), contract)
     images, kept, refused = cache.load(examples, int(recipe["data"]["workers"]))
@@ -123,6 +130,11 @@ def load_split(
         print(f"left out of {split}: {message}")
     if len(refused) > 5:
         print(f"left out of {split}: {len(refused) - 5} more; `medvlm ingest` lists every refusal")
+    if len(kept) < need:
+        raise TrainingError(
+            f"{path.name}: of {len(examples)} studies of the {split} split the images of {len(kept)} can be read,"
+            f" expected at least {need}; the first refusal: {refused[0]}"
+        )
     return [examples[i] for i in kept], images
 
 
@@ -131,22 +143,36 @@ def cache_folder(catalog: Path) -> Path:
     return catalog.with_name(catalog.name + ".cache")
 
 
-def claim(out: Path, recipe: Config, learn: Sequence[Example], catalog: Path) -> None:
-    """Write down which run this folder holds, or refuse one that holds another."""
+def claim(out: Path, recipe: Config, learn: Sequence[Example], catalog: Path) -> str:
+    """What says which run a folder holds, as JSON; a folder that holds another run is refused."""
     studies = hashlib.sha256("\n".join(sorted(f"{e.study_uid} {e.text}" for e in learn)).encode()).hexdigest()
     wanted = {"recipe": recipe, "studies_sha256": studies, "n": len(learn)}
-    path = out / "run.json"
-    if path.is_file():
-        held = json.loads(path.read_text())
+    if (out / RUN).is_file():
+        held = json.loads((out / RUN).read_text())
         differs = [key for key, value in wanted.items() if held.get(key) != json.loads(json.dumps(value))]
         if differs:
             raise TrainingError(
-                f"{out}: holds another run; {' and '.join(differs)} differ (then {held.get('n')} studies, now {len(learn)})."
-                " Give another --out, or delete the folder."
+                f"{out}: holds another run; {' and '.join(differs)} differ (then {held.get('n')} studies, now"
+                f" {len(learn)}). Give another --out, or delete the folder."
             )
-        return
     # Where the catalog lies is kept for baselines; a run folder may be moved, so it does not decide what run it is.
-    ckpt.write_text(path, json.dumps(wanted | {"catalog": str(catalog.resolve())}, indent=1))
+    return json.dumps(wanted | {"catalog": str(catalog.resolve())}, indent=1)
+
+
+def refuse_other_start(recipe: Config, contract: FilmContract | VolumeContract) -> None:
+    """A run that starts from another one needs it, and sees images as that one does."""
+    if "start" not in recipe:
+        return
+    start = (recipe["start"] or {}).get("run")
+    if start is None:
+        raise TrainingError("a report writer starts from a contrastive run: give --start.run FOLDER")
+    ckpt.read_config(Path(start))
+    theirs = ckpt.load_preprocess(Path(start))[0]
+    if theirs != contract:
+        raise TrainingError(
+            f"{start}: its images are {theirs.to_json()}, those of the recipe {contract.to_json()}; its towers can see"
+            " only the former. Change the recipe, such as --contract.size for films."
+        )
 
 
 def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Config, PreTrainedTokenizerBase]:
@@ -154,7 +180,7 @@ def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Confi
     recipe = json.loads(json.dumps(recipe))
     start = (recipe.get("start") or {}).get("run")
     arguments = recipe["module"].setdefault("init_args", {})
-    recipe["concepts"] = concepts([example.facts for example in learn], least=int(recipe["data"].get("least", 8)))
+    recipe["concepts"] = concepts([example.facts for example in learn], int(recipe["data"].get("least", LEAST)))
     if start is not None:
         earlier = ckpt.read_config(Path(start))
         for part in ("image", "text", "objective"):
@@ -165,13 +191,9 @@ def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Confi
         return recipe, decoder_tokenizer(str(arguments["language_model"]))
     if start is not None:
         return recipe, ckpt.load_preprocess(Path(start))[1]
-    if (out / ckpt.TOKENIZER / "tokenizer.json").is_file():
-        from medvlm.language import load_tokenizer
-
+    if (out / RUN).is_file():
         return recipe, load_tokenizer(out / ckpt.TOKENIZER)
-    tokenizer = train_tokenizer([example.text for example in learn], int(recipe["data"]["vocabulary"]))
-    ckpt.save_tokenizer(tokenizer, out)
-    return recipe, tokenizer
+    return recipe, train_tokenizer([example.text for example in learn], int(recipe["data"]["vocabulary"]))
 
 
 def statement_bank(names: dict[str, Sequence[str | None]]) -> list[str]:
@@ -180,20 +202,13 @@ def statement_bank(names: dict[str, Sequence[str | None]]) -> list[str]:
     return [f"{phrase[0].upper()}{phrase[1:]}." for phrase in phrases]
 
 
-def prepare(module: lightning.LightningModule, recipe: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+def prepare(module: lightning.LightningModule, recipe: Config) -> None:
     """Give a writer the trained towers of its starting run and the vectors of its statement bank."""
     if not isinstance(module, ReportWriter):
         return
-    from medvlm.model import load_towers
-
-    start = (recipe.get("start") or {}).get("run")
-    if start is None:
-        raise TrainingError("a report writer starts from a contrastive run: give --start.run FOLDER")
-    towers, words = load_towers(Path(start))
+    towers, words = load_towers(Path(recipe["start"]["run"]))
     for part in ("image", "text", "objective"):
         getattr(module, part).load_state_dict(getattr(towers, part).state_dict())
-    from medvlm.language import embed_texts
-
     module.train(False)
     with torch.no_grad():
         module.bank.copy_(embed_texts(module.text, words, module.statements))
@@ -220,7 +235,8 @@ def batches_for(
             seed,
             int(data["per_study"]),
             unit,
-            augment,  # type: ignore[arg-type]
+            augment,
+            int(data.get("least", LEAST)),
         )
     raise TrainingError(f"module {type(module).__name__}: expected Contrastive or ReportWriter")
 

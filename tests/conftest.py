@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 # Before torch or numpy start their pools. A test machine is shared, and sums must not depend on the number of threads.
@@ -44,3 +45,33 @@ def real_data() -> Path:
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip(f"real test data is absent: set MEDVLM_TEST_DATA to its folder (no MANIFEST.csv in {folder})")
     return folder
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """A phantom hospital after ingest. Two of its studies may belong to one patient."""
+
+    archive: Path  # OUT/dicom, one folder for each study
+    truth: Path
+    catalog: Path
+
+
+def _hospital(out: Path, studies: int, seed: int) -> Hospital:
+    from medvlm.ingest import ingest
+    from medvlm.simulate import simulate
+
+    simulate(out / "sim", studies=studies, seed=seed, workers=1)
+    ingest([out / "sim" / "dicom"], [out / "sim" / "messages"], out / "hospital.db", workers=1)
+    return Hospital(out / "sim" / "dicom", out / "sim" / "truth", out / "hospital.db")
+
+
+@pytest.fixture(scope="session")
+def tiny_hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """24 film studies to learn from, most of them in the training split."""
+    return _hospital(tmp_path_factory.mktemp("tiny"), 24, seed=4)
+
+
+@pytest.fixture(scope="session")
+def unseen_hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
+    """20 film studies of other patients, to be measured on."""
+    return _hospital(tmp_path_factory.mktemp("unseen"), 20, seed=1004)

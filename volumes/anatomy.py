@@ -86,7 +86,7 @@ def sample_anatomy(seed: int, index: int) -> Anatomy:
         arch=u(0.66, 0.76),
         lung_density=float(np.clip(rng.normal(0.16, 0.025), 0.11, 0.23)),
         rib_drop=u(0.8, 1.25),
-        rib_density=u(0.75, 1.15) * (1.0 if age < 65 else 0.85),
+        rib_density=u(0.50, 0.80) * (1.0 if age < 65 else 0.85),
         rib_height=u(10.0, 13.0) * scale,
         breast=u(0.5, 1.3) * (0.6 + plump) if female else 0.0,
         bubble=u(0, 26),

@@ -109,7 +109,7 @@ def _outline(a: Anatomy, cage: Cage, x: Array, y: Array, z: Array) -> tuple[Arra
 def _paint_breasts(th: Thorax) -> None:
     a, grid = th.anatomy, th.grid
     rng = stream(a.seed, "breasts")
-    size = 30 + 24 * min(a.breast, 1.6)
+    size = 26 + 18 * min(a.breast, 1.6)
     low, apart = rng.uniform(0.12, 0.24), rng.uniform(0.50, 0.60)
     for side in (-1, 1):
         at = np.array([a.height * low + rng.normal(0, 4), 0.0, side * a.half_width * apart])

@@ -85,7 +85,9 @@ def _pneumothorax(th: Thorax, lesion: Lesion) -> list[Patch]:
     cover = coverage(np.asarray(-edge, np.float32), th.grid.step_mm)
     cover *= lung * (rim > 1.0)
     blend(th.density, box, cover, 0.0)
-    th.density[box] += np.asarray(line * (1 - cover) * np.float32(0.55), np.float32)
+    # the lung behind the line has lost air
+    th.density[box] += lung * (1 - cover) * np.clip(rim / 40, 0, 1) * np.float32(0.16)
+    th.density[box] += np.asarray(line * (1 - cover) * np.float32(0.8), np.float32)
     return [Patch(box, cover)]
 
 
@@ -95,7 +97,7 @@ def _consolidation(th: Thorax, lesion: Lesion) -> list[Patch]:
         rng = stream(lesion.seed, "consolidation", side)
         r = lesion.size_mm / 2
         center = place(th.cage, lesion, side, min(0.35 * r, 14))
-        semi = r * np.array([rng.uniform(0.7, 0.95), rng.uniform(0.75, 1.0), 1.0])
+        semi = r * np.array([rng.uniform(0.7, 0.95), rng.uniform(1.0, 1.4), 1.0])
         box = th.grid.box(center - 1.3 * semi, center + 1.3 * semi, 2.0)
         z, y, x = th.grid.open(box)
         away = np.sqrt(
@@ -104,7 +106,7 @@ def _consolidation(th: Thorax, lesion: Lesion) -> list[Patch]:
         field = 1.0 - away + 0.20 * np.clip(clouds(box, lesion.seed), -2, 2) * np.clip(1.25 - away, 0, 1)
         cover = smoothstep(np.asarray(field / 0.30, np.float32)) * th.lung[box]
         air = _bronchogram(th, box, side == "right")
-        cover *= np.float32(STRENGTH[lesion.severity] * 0.95) * (1 - 0.85 * air)
+        cover *= np.float32(STRENGTH[lesion.severity]) * (1 - 0.6 * air)
         blend(th.density, box, cover, 1.03)
         patches.append(Patch(box, cover))
     return patches
@@ -135,7 +137,7 @@ def _atelectasis(th: Thorax, lesion: Lesion) -> list[Patch]:
             floor = float(th.cage.diaphragm(np.array(center[2]), np.array(center[1])))
             center[0] = floor + rng.uniform(18, 36)
         half = lesion.size_mm / 2
-        thick = {"tiny": 1.8, "mild": 3.0, "moderate": 4.2, "severe": 5.5}[lesion.severity]
+        thick = {"tiny": 2.0, "mild": 4.5, "moderate": 6.5, "severe": 8.0}[lesion.severity]
         tilt_x, tilt_y = rng.uniform(-0.35, 0.35), rng.uniform(-0.07, 0.07)
         rise = half * (abs(tilt_x) + abs(tilt_y)) + 2 * thick + 5
         reach = np.array([rise, half, half])
@@ -146,7 +148,7 @@ def _atelectasis(th: Thorax, lesion: Lesion) -> list[Patch]:
         plane = np.abs(z - np.float32(center[0]) - tilt_x * dx - tilt_y * dy - wave)
         edge = np.clip((1 - (dx / half) ** 2 - (dy / (0.9 * half)) ** 2) * 2.5, 0, 1)
         cover = coverage(np.asarray(thick * (0.5 + 0.5 * edge) - plane, np.float32), th.grid.step_mm)
-        cover *= (edge * th.lung[box] * np.float32(0.55 + 0.45 * STRENGTH[lesion.severity])).astype(np.float32)
+        cover *= (edge * th.lung[box] * np.float32(0.7 + 0.3 * STRENGTH[lesion.severity])).astype(np.float32)
         blend(th.density, box, cover, 1.04)
         patches.append(Patch(box, cover))
         if lesion.severity == "severe" and lesion.location in ("base", "lower lobe"):
@@ -174,7 +176,7 @@ def _nodule(th: Thorax, lesion: Lesion) -> list[Patch]:
     center = place(th.cage, lesion, side, lesion.size_mm / 2 + 3)
     box, depth = ball(th.grid, center, lesion.size_mm / 2)
     cover = coverage(depth, th.grid.step_mm)
-    blend(th.density, box, cover, 1.03)
+    blend(th.density, box, cover, 1.5)  # partly calcified, else a film of this resolution would not show it
     return [Patch(box, cover)]
 
 
@@ -241,7 +243,7 @@ def _fracture(th: Thorax, lesion: Lesion) -> list[Patch]:
     site = th.fracture_sites[wanted]
     if lesion.size_mm > 2:  # blood under the pleura bulges into the lung
         inward = site * np.array([1.0, 0.96, 0.96])
-        box, depth = ball(th.grid, inward, 6.0 + 0.75 * lesion.size_mm)
+        box, depth = ball(th.grid, inward, 7.0 + 0.9 * lesion.size_mm)
         blend(th.density, box, coverage(depth * np.float32(0.6), th.grid.step_mm) * th.lung[box], 1.04)
     box, depth = ball(th.grid, site, 14.0)
     return [Patch(box, coverage(depth, th.grid.step_mm))]
@@ -267,8 +269,8 @@ def _tube(th: Thorax, lesion: Lesion) -> list[Patch]:
     above = curve[curve[:, 0] >= tip_z]
     force = STRENGTH[lesion.severity]
     stripe = above + np.array([0.0, -3.0, 1.0])
-    wall = [_line(th, above + np.array([0.0, 0.0, dx]), 2.0, 18.0 * force) for dx in (-4.4, 4.4)]
-    return [_line(th, stripe, 2.0, 110.0 * force), *wall]
+    wall = [_line(th, above + np.array([0.0, 0.0, dx]), 2.0, 30.0 * force) for dx in (-4.4, 4.4)]
+    return [_line(th, stripe, 2.0, 170.0 * force), *wall]
 
 
 def _catheter(th: Thorax, lesion: Lesion) -> list[Patch]:
@@ -292,7 +294,7 @@ def _catheter(th: Thorax, lesion: Lesion) -> list[Patch]:
         lead = np.array(
             [[h * 0.80 + 4, m - 42, -a.half_width * 0.85], [h * 0.88, m - 50, -72.0], [h * 0.885, m - 40, -40.0]]
         )
-    return [_line(th, np.concatenate([lead, cava]), 2.0, 70.0 * STRENGTH[lesion.severity])]
+    return [_line(th, np.concatenate([lead, cava]), 2.0, 110.0 * STRENGTH[lesion.severity])]
 
 
 def _heart(th: Thorax, lesion: Lesion) -> list[Patch]:

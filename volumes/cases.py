@@ -2,7 +2,7 @@
 
 Patients come with a story (heart failure, trauma, intensive care, ...), because findings come in company: an effusion
 with a large heart, a tube with a line, a pneumothorax with a broken rib. About 28 % are normal; every finding is
-present in roughly 10 to 20 % of the visits, and about one lesion in six is barely visible.
+present in roughly 10 to 20 % of the visits, and about one lesion in ten is barely visible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from volumes.streams import stream
 
 Rng = np.random.Generator
 NORMAL = 0.28
-_SEVERITY_ODDS = (0.16, 0.30, 0.34, 0.20)
+_SEVERITY_ODDS = (0.10, 0.22, 0.38, 0.30)
 
 
 def draw_lesion(

@@ -48,14 +48,14 @@ RIBS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eigh
 # Ranges of size_mm for tiny, mild, moderate and severe; what size_mm measures stands behind each line.
 SIZES_MM: dict[str, tuple[tuple[float, float], ...]] = {
     "cardiomegaly": ((0, 0), (0, 0), (0, 0), (0, 0)),  # width of the heart, follows from the ratio
-    "pleural effusion": ((9, 18), (20, 40), (42, 85), (90, 150)),  # fluid above the lateral costophrenic angle
-    "pneumothorax": ((5, 8), (9, 17), (18, 34), (35, 55)),  # widest distance between chest wall and lung
-    "consolidation": ((22, 30), (32, 48), (50, 75), (78, 115)),  # longest diameter
+    "pleural effusion": ((10, 18), (24, 42), (44, 85), (90, 150)),  # fluid above the lateral costophrenic angle
+    "pneumothorax": ((6, 10), (13, 20), (21, 36), (37, 58)),  # widest distance between chest wall and lung
+    "consolidation": ((24, 32), (44, 60), (60, 85), (85, 118)),  # longest diameter
     "atelectasis": ((26, 36), (38, 58), (60, 85), (86, 110)),  # length of the band
-    "lung nodule": ((5, 7.5), (8.5, 14), (14, 21), (21, 29.5)),  # diameter
-    "lung mass": ((31, 34), (34, 42), (42, 56), (56, 78)),  # longest diameter
+    "lung nodule": ((6, 8), (11, 16), (16, 23), (23, 29.5)),  # diameter
+    "lung mass": ((31, 34), (38, 50), (50, 66), (66, 84)),  # longest diameter
     "pulmonary edema": ((45, 60), (62, 80), (82, 105), (106, 130)),  # reach of the haze from each hilum
-    "rib fracture": ((1.2, 2.2), (3.0, 5.0), (5.0, 8.0), (8.0, 12.0)),  # displacement of the fragments
+    "rib fracture": ((1.5, 2.5), (5.0, 8.0), (8.0, 12.0), (12.0, 16.0)),  # displacement of the fragments
     "endotracheal tube": ((20, 60), (20, 60), (20, 60), (20, 60)),  # height of the tip above the carina
     "central venous catheter": ((5, 55), (5, 55), (5, 55), (5, 55)),  # depth of the tip below the carina
     "emphysema": ((8, 14), (14, 24), (24, 36), (36, 50)),  # diameter of the largest bulla

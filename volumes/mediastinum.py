@@ -159,7 +159,7 @@ def paint_vessels(th: Thorax, changes: Changes) -> None:
         index = th.grid.nearest(points)
         share = th.lung[index[:, 0], index[:, 1], index[:, 2]]
         gain = changes.vessel_gain
-        mass = np.pi * radius**2 * 2.2 * (0.9 * gain) * share
+        mass = np.pi * radius**2 * 2.2 * (0.62 * gain) * share
         rng = stream(th.anatomy.seed, "vessel scatter", right)
         ball_ = rng.standard_normal((4, *points.shape)) * (radius * 0.33)[None, :, None]
         splat(th.density, th.grid, (points[None] + ball_).reshape(-1, 3), np.tile(mass / 4, 4))

@@ -47,7 +47,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/python -m medvlm.manual .
+	$(BIN)/python -m medvlm.manual . $(CARD)
 	$(BIN)/jupytext --update --to ipynb notebooks/road.py
 
 clean:

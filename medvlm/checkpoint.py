@@ -53,7 +53,8 @@ def build(spec: Mapping[str, Any], base: type, where: str) -> Any:
     try:
         return parser.instantiate(parser.parse_object({"it": dict(spec)})).it
     except Exception as error:  # jsonargparse has several; all of them mean that the recipe is wrong
-        raise ValueError(f"{where}: {str(error).strip()}") from error
+        said = " ".join(str(error).split()).removeprefix('Parser key "it": ')
+        raise ValueError(f"{where}: {said}") from error
 
 
 def refuse_foreign_classes(spec: Any, where: str) -> None:
@@ -150,7 +151,7 @@ def preprocess_text(contract: FilmContract | VolumeContract, tokenizer: PreTrain
 
 def tokenizer_text(tokenizer: PreTrainedTokenizerBase) -> str:
     """The tokenizer as JSON text, without the padding and cutting that the last call happened to set."""
-    held = json.loads(tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+    held = json.loads(tokenizer.backend_tokenizer.to_str())
     return json.dumps({**held, "padding": None, "truncation": None}, ensure_ascii=False)
 
 

@@ -87,7 +87,15 @@ def train(*overrides: str, config: str, data__catalog: ExistingPath, out: Path) 
 
 
 def diagnose(
-    study: ExistingPath, *, model: ExistingPath, findings: list[str] | None = None, json: bool = False
+    study: ExistingPath,
+    *,
+    model: ExistingPath,
+    findings: list[str] | None = None,
+    unit: Literal["raw", "HU", "SUV", "1"] = "raw",
+    modality: str = "",
+    study_uid: str = "",
+    series_uid: str = "",
+    json: bool = False,
 ) -> None:
     """Say how probable findings are in a study, or abstain.
 
@@ -95,11 +103,15 @@ def diagnose(
         study: Folder or file of one study.
         model: Run made by `medvlm train`.
         findings: Names with commas between them; all that the model was calibrated for when left out.
+        unit: Unit of a NIfTI or NRRD file, which does not state it.
+        modality: Modality of a NIfTI or NRRD file, such as CT.
+        study_uid: Which study, where the path holds several.
+        series_uid: Which series, where the study holds several that fit.
         json: Print one JSON object.
     """
     from medvlm.diagnose import command
 
-    command(study, model, findings, json)
+    command(study, model, findings, json, unit=unit, modality=modality, study_uid=study_uid, series_uid=series_uid)
 
 
 def draft(
@@ -110,6 +122,10 @@ def draft(
     prior: ExistingPath | None = None,
     experts: list[str] | None = None,
     knowledge: list[ExistingPath] | None = None,
+    unit: Literal["raw", "HU", "SUV", "1"] = "raw",
+    modality: str = "",
+    study_uid: str = "",
+    series_uid: str = "",
 ) -> None:
     """Draft a report whose every sentence names its evidence.
 
@@ -120,14 +136,38 @@ def draft(
         prior: Earlier study of the same patient, for comparison.
         experts: Names from `medvlm experts` with commas between them; every suitable one when left out.
         knowledge: Folders or JSONL files of passages to cite, besides the built-in glossary.
+        unit: Unit of a NIfTI or NRRD file, which does not state it.
+        modality: Modality of a NIfTI or NRRD file, such as CT.
+        study_uid: Which study, where the path holds several.
+        series_uid: Which series, where the study holds several that fit.
     """
     from medvlm.draft import command
 
-    command(study, model, out, prior, experts, knowledge or [])
+    command(
+        study,
+        model,
+        out,
+        prior,
+        experts,
+        knowledge or [],
+        unit=unit,
+        modality=modality,
+        study_uid=study_uid,
+        series_uid=series_uid,
+    )
 
 
 def ground(
-    study: ExistingPath, phrase: str, *, model: ExistingPath, out: Path | None = None, json: bool = False
+    study: ExistingPath,
+    phrase: str,
+    *,
+    model: ExistingPath,
+    out: Path | None = None,
+    unit: Literal["raw", "HU", "SUV", "1"] = "raw",
+    modality: str = "",
+    study_uid: str = "",
+    series_uid: str = "",
+    json: bool = False,
 ) -> None:
     """Find the place in the image that a phrase speaks of.
 
@@ -136,11 +176,15 @@ def ground(
         phrase: What to look for, such as "left pleural effusion".
         model: Run made by `medvlm train`.
         out: Picture to write, .png, with the place marked.
+        unit: Unit of a NIfTI or NRRD file, which does not state it.
+        modality: Modality of a NIfTI or NRRD file, such as CT.
+        study_uid: Which study, where the path holds several.
+        series_uid: Which series, where the study holds several that fit.
         json: Print one JSON object.
     """
     from medvlm.ground import command
 
-    command(study, phrase, model, out, json)
+    command(study, phrase, model, out, json, unit=unit, modality=modality, study_uid=study_uid, series_uid=series_uid)
 
 
 def search(query: str, *, model: ExistingPath, catalog: ExistingPath, k: int = 5, json: bool = False) -> None:
@@ -192,17 +236,30 @@ def experts_list(*, json: bool = False) -> None:
     list_experts(json)
 
 
-def experts_run(name: str, study: ExistingPath, *, json: bool = False) -> None:
+def experts_run(
+    name: str,
+    study: ExistingPath,
+    *,
+    unit: Literal["raw", "HU", "SUV", "1"] = "raw",
+    modality: str = "",
+    study_uid: str = "",
+    series_uid: str = "",
+    json: bool = False,
+) -> None:
     """Run one expert on a study.
 
     Args:
         name: Name from `medvlm experts`.
         study: Folder or file of one study.
+        unit: Unit of a NIfTI or NRRD file, which does not state it.
+        modality: Modality of a NIfTI or NRRD file, such as CT.
+        study_uid: Which study, where the path holds several.
+        series_uid: Which series, where the study holds several that fit.
         json: Print one JSON object.
     """
     from medvlm.experts_cli import run_expert
 
-    run_expert(name, study, json)
+    run_expert(name, study, json, unit=unit, modality=modality, study_uid=study_uid, series_uid=series_uid)
 
 
 def evaluate(

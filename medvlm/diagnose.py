@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,13 +15,19 @@ from medvlm.encoders import ImageTokens
 from medvlm.ground import Grounding, locate
 from medvlm.model import Look, Model, load_model
 from reports.grammar import DESCRIPTORS, prompts
-from volumes.study import Series, Study, read_study
-from volumes.volume import StudyError
+from volumes.study import Reading, Series, Study, read_study
+from volumes.subject import doubts as subject_doubts
+from volumes.volume import Film, StudyError, Volume
 
 UNFAMILIAR = 1.5
 """The input itself is in doubt when it lies this many times farther out than 99 % of the validation images."""
 SURELY_ABSENT = 0.15
 """Below this probability a finding is called absent; between it and the threshold the answer is withheld."""
+HOW_SURE = (
+    "How sure this is: the checks of what an image shows are rules of thumb, held against a handful of scans and not"
+    " validated. They find coarse cases only; where they find nothing, nothing is proven."
+)
+"""What is said beside every doubt about the input."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,10 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Diagnoses:
-    """Answers for one study, with what they were read from and what speaks against trusting them."""
+    """Answers for one study, with what they were read from and what speaks against trusting them.
+
+    `doubts` withhold every answer; `notes` hold weaker doubts, repairs made in reading, and which series was read.
+    """
 
     study_uid: str
     series_uid: str
@@ -66,6 +75,9 @@ class Diagnoses:
         """A table for people."""
         lines = [f"study {self.study_uid}", "Draft for review by a radiologist. Not a diagnosis."]
         lines += [f"doubt: {doubt}" for doubt in self.doubts]
+        if self.doubts:
+            lines.append(f"Every answer is withheld. {HOW_SURE}")
+        lines += [f"note: {note}" for note in self.notes]
         for f in sorted(self.findings, key=lambda item: -item.probability):
             where = f" at {f.place.text()}" if f.place is not None and f.place.region is not None else ""
             side = max(f.sides, key=lambda s: f.sides[s]) + " " if f.sides and f.answer == "present" else ""
@@ -118,31 +130,42 @@ def descriptor_probabilities(
     found = []
     for text in DESCRIPTORS.get(name, ()):
         pair = [f"There is {text} indicating {name}.", f"There is no {text} indicating {name}."]
-        cosine = similarity_attention(tokens.local, model.vectors(pair), model.towers.sharpness).pooled[0]  # type: ignore[arg-type]
+        cosine = similarity_attention(tokens.local, model.vectors(pair), model.towers.sharpness).pooled[0]
         found.append((text, float((cosine / temperature).softmax(0)[0])))
     return tuple(sorted(found, key=lambda item: -item[1]))
 
 
 def fitting_series(study: Study, model: Model) -> Series:
-    """The series that the model can look at: of films a frontal one first, of volumes the main series.
+    """The series that the model can look at: of films a frontal one first, of volumes the only one.
 
     Raises:
-        StudyError: No series has a modality of the model's contract; says which there are.
+        StudyError: No series has a modality of the model's contract, or several volumes have; says which there are.
     """
+    accepted = ", ".join(model.contract.modality)
     fits = [series for series in study.series if series.modality in model.contract.modality]
-    if not fits:
-        found = sorted({series.modality for series in study.series}) or ["no image at all"]
+    if not fits and any(not series.modality for series in study.series):
         raise StudyError(
-            f"study {study.study_uid}: has {', '.join(found)}; this model was trained on"
-            f" {', '.join(model.contract.modality)} and cannot look at it. Use a model trained on that modality (see `medvlm train --config`).",
+            f"study {study.study_uid}: the file does not say what it shows; this model looks at {accepted}. If it is"
+            " that, say so: --modality CT --unit HU",
             reason="wrong-modality",
         )
-    if len(fits) == 1:
-        return fits[0]
-    films = [series for series in fits if series.view in ("PA", "AP")]
-    if films:
-        return min(films, key=lambda s: (s.view != "PA", s.series_uid))
-    return study.main_series()
+    if not fits:
+        found = ", ".join(sorted({series.modality for series in study.series})) or "no image at all"
+        raise StudyError(
+            f"study {study.study_uid}: has {found}; this model was trained on {accepted} and cannot look at it. Use a"
+            " model trained on that modality: there are recipes for films (film_contrastive) and CT (ct_contrastive)",
+            reason="wrong-modality",
+        )
+    frontal = [series for series in fits if series.view in ("PA", "AP")]
+    if len(fits) > 1 and frontal:
+        return min(frontal, key=lambda s: (s.view != "PA", s.series_uid))
+    return replace(study, series=tuple(fits)).main_series()
+
+
+def left_out(study: Study, read: Series) -> tuple[str, ...]:
+    """One note that says which images of the study nobody looked at, if there are others."""
+    others = "; ".join(series.label() for series in study.series if series is not read)
+    return (f"read from series {read.label()}; not looked at: {others}",) if others else ()
 
 
 def diagnose(study: Study, model: Model, findings: Sequence[str] | None = None) -> Diagnoses:
@@ -169,17 +192,18 @@ def diagnose_look(
     if not names:
         raise ValueError(
             f"{model.folder.name}: has learned no finding, so there is nothing to ask by default; expected `findings`,"
-            " such as --findings pneumothorax. Training needs each finding in several reports (data.least in the recipe)."
+            " such as --findings pneumothorax. Training needs each finding in several reports (data.least of a recipe)."
         )
     tokens = look.tokens()
     odds = finding_odds(model, tokens, names)
     values, known = probabilities(model, odds, names)
     strange = float(model.unfamiliarity(look.whole[None])[0])
-    doubts = doubts_about(study, strange)
+    doubts, weaker = doubts_about(look.original, strange)
     items = []
     for k, name in enumerate(names):
         p, threshold = float(values[0, k]), model.thresholds.get(name, 0.5)
         answer = "present" if p >= threshold else "absent" if p <= min(SURELY_ABSENT, threshold) else "unsure"
+        answer = "unsure" if doubts else answer
         sides = side_probabilities(model, tokens, name, known[k])
         side = max(sides, key=lambda s: sides[s]) if sides else None
         place = locate(model, look, name, side) if answer == "present" else None
@@ -187,7 +211,7 @@ def diagnose_look(
             Diagnosis(
                 name,
                 p,
-                answer if not doubts else "unsure",
+                answer,
                 threshold,
                 known[k],
                 sides,
@@ -195,9 +219,8 @@ def diagnose_look(
                 place,
             )
         )
-    return Diagnoses(
-        study.study_uid, series.series_uid, tuple(items), strange, doubts, look.original.notes, made_by(model)
-    )
+    notes = (*left_out(study, series), *weaker, *look.original.notes)
+    return Diagnoses(study.study_uid, series.series_uid, tuple(items), strange, doubts, notes, made_by(model))
 
 
 def side_probabilities(model: Model, tokens: ImageTokens, name: str, calibrated: bool) -> dict[str, float]:
@@ -214,15 +237,16 @@ def side_probabilities(model: Model, tokens: ImageTokens, name: str, calibrated:
     return found
 
 
-def doubts_about(study: Study, unfamiliarity: float) -> tuple[str, ...]:
-    """Reasons to withhold every answer: the file, and how far the image lies from those the model has learned."""
-    doubts = [doubt for doubt in study.subject_check() if doubt.startswith("strong")]
+def doubts_about(image: Film | Volume, unfamiliarity: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Reasons to withhold every answer, and weaker ones: what is shown, and how unlike the learned images it is."""
+    found = subject_doubts(image)
+    doubts = [doubt for doubt in found if doubt.startswith("strong")]
     if unfamiliarity > UNFAMILIAR:  # NaN, a checkpoint without a reference, says nothing
         doubts.append(
-            f"the image lies {unfamiliarity:.1f} times as far from the training images as 99% of the validation"
-            f" images do; expected at most {UNFAMILIAR:g} times. The model has seen nothing like it."
+            f"the image lies {unfamiliarity:.2f} times as far from the training images as 99% of the validation"
+            f" images do; expected at most {UNFAMILIAR:g} times. The model has seen nothing like it"
         )
-    return tuple(doubts)
+    return tuple(doubts), tuple(doubt for doubt in found if not doubt.startswith("strong"))
 
 
 def made_by(model: Model) -> dict[str, str]:
@@ -235,7 +259,9 @@ def made_by(model: Model) -> dict[str, str]:
     }
 
 
-def command(study: Path, model: Path, findings: Sequence[str] | None, json: bool = False) -> None:
+def command(
+    study: Path, model: Path, findings: Sequence[str] | None, json: bool = False, **reading: Unpack[Reading]
+) -> None:
     """`medvlm diagnose`: print a table, or one JSON object."""
-    result = diagnose(read_study(study), load_model(model), findings)
+    result = diagnose(read_study(study, **reading), load_model(model), findings)
     print(json_module.dumps(result.to_dict(), indent=1) if json else result.text())

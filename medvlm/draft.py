@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from PIL import Image
 
 from experts.consult import Consultation, consult
-from medvlm.diagnose import Diagnoses, diagnose_look, fitting_series, made_by
+from medvlm.diagnose import HOW_SURE, Diagnoses, diagnose_look, fitting_series, made_by
 from medvlm.model import Look, Model, load_model
 from reports.draft import Draft, ImageExtent, ProposedSentence, dropped_notes, ground
 from reports.findings import Finding
@@ -19,10 +20,14 @@ from reports.knowledge import Glossary, KnowledgeSource, Passage, look_up, open_
 from reports.render import render
 from reports.sections import sentences, split_sections
 from volumes.dicom import open_image
-from volumes.study import Series, Study, read_study
+from volumes.study import Reading, Series, Study, read_study
 from volumes.volume import Film, Region, StudyError, Volume
 
 FORMS = (".md", ".json", ".html", ".dcm")
+NOTHING_WRITTEN = "the writer wrote no sentence: it has learned too little; train it longer or on more reports"
+CHEST_WINDOW = (-1000.0, 400.0)
+"""HU shown from black to white on the slices of a page: wide enough for lung and for mediastinum."""
+MOST_SLICES = 12
 
 
 def draft_report(
@@ -72,7 +77,13 @@ def draft_report(
         series.modality,
         checked,
         made_by(model) | {"experts": experts_line(consultation), "knowledge": knowledge_line(sources)},
-        (*image.notes, *notes_on(consultation), *dropped_notes(checked), *unsaid(diagnoses, checked)),
+        (
+            *diagnoses.notes,
+            *notes_on(consultation),
+            *dropped_notes(checked),
+            *(() if checked else (NOTHING_WRITTEN,)),
+            *unsaid(diagnoses, checked),
+        ),
         model.simulated,
         extents_of(image),
     )
@@ -95,8 +106,9 @@ def refuse_wrong_prior(study: Study, prior: Study | None) -> None:
 def refuse_doubtful(diagnoses: Diagnoses) -> None:
     """No report is drafted for an input that may not be a patient of the kind that the model knows."""
     if diagnoses.doubts:
+        why = "; ".join(doubt.rstrip(".") for doubt in diagnoses.doubts)
         raise StudyError(
-            f"study {diagnoses.study_uid}: no draft is written, because {'; '.join(diagnoses.doubts)}",
+            f"study {diagnoses.study_uid}: no draft is written: {why}. {HOW_SURE}",
             reason="doubtful-input",
         )
 
@@ -191,20 +203,22 @@ def unsaid(diagnoses: Diagnoses, checked: Sequence[object]) -> tuple[str, ...]:
 
 
 def pictures_of(image: Film | Volume, draft: Draft) -> dict[str, bytes]:
-    """The film, or the slices that the regions lie on, as PNG by SOP or series UID."""
+    """PNG files by what they show: the film by its SOP UID, slices of a volume as `<series UID>#k<index>`.
+
+    Of a volume the middle slice of each place, so that every box can be seen; the middle slice where there is none.
+    """
     if isinstance(image, Film):
         uid = image.source.sop_uids[0] if image.source.sop_uids else image.source.series_uid
         return {uid: gray_png(image.pixels.numpy())}
-    middle = image.voxels.shape[0] // 2
-    regions = [
+    depth = image.shape[0]
+    places = [
         e.region for s in draft.sentences for e in s.evidence if e.region is not None and len(e.region.start) == 3
     ]
-    k = (
-        int(np.clip((regions[0].start[0] + regions[0].stop[0]) / 2, 0, image.voxels.shape[0] - 1))
-        if regions
-        else middle
-    )
-    return {image.source.series_uid: gray_png(image.voxels[k].numpy(), (-1000.0, 400.0))}
+    middles = dict.fromkeys(min(int((p.start[0] + p.stop[0]) / 2), depth - 1) for p in places)
+    return {
+        f"{image.source.series_uid}#k{k}": gray_png(image.voxels[k].numpy(), CHEST_WINDOW)
+        for k in sorted(list(middles)[:MOST_SLICES] or [depth // 2])
+    }
 
 
 def gray_png(pixels: np.ndarray, window: tuple[float, float] | None = None) -> bytes:
@@ -233,13 +247,15 @@ def command(
     prior: Path | None = None,
     experts: Sequence[str] | None = None,
     knowledge: Sequence[Path] = (),
+    **reading: Unpack[Reading],
 ) -> None:
     """`medvlm draft`: write the draft in the form that the ending of `out` names."""
     if out.suffix not in FORMS:
         raise ValueError(f"{out.name}: ends in {out.suffix or 'nothing'!r}; expected one of {', '.join(FORMS)}")
     loaded = load_model(model)
-    read = read_study(study)
-    earlier = None if prior is None else read_study(prior)
+    read = read_study(study, **reading)
+    told: Reading = {"unit": reading.get("unit", "raw"), "modality": reading.get("modality", "")}
+    earlier = None if prior is None else read_study(prior, **told)
     draft = draft_report(read, loaded, experts, [open_knowledge(path) for path in knowledge], earlier)
     pictures: Mapping[str, bytes] = {}
     if out.suffix == ".html":
@@ -248,3 +264,5 @@ def command(
     out.write_bytes(rendered(draft, out.suffix, pictures, fitting_series(read, loaded)))
     counts = ", ".join(f"{n} {verdict}" for verdict, n in draft.verdicts.items())
     print(f"{out}: {len(draft.sentences)} sentences ({counts}). Draft for review by a radiologist.")
+    if not draft.sentences:
+        print(f"note: {NOTHING_WRITTEN}")

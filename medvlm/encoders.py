@@ -25,7 +25,7 @@ def bands(image: Tensor) -> Tensor:
     so that a small tower need not learn to subtract first. The last channel is the smoothed image minus its mirror
     image: what a reader sees who compares the sides.
 
-    Shapes: (B, 1, *shape) in [0, 1] -> (B, 4, *shape), each of about unit variance. The last axis is the transverse one.
+    Shapes: (B, 1, *shape) in [0, 1] -> (B, 4, *shape), each of about unit variance; the last axis is right to left.
     Source: the Laplacian pyramid of Burt and Adelson 1983, doi:10.1109/TCOM.1983.1095851, with box filters.
     """
     smooth = [image, *(box_blur(image, n) for n in BAND_PIXELS)]
@@ -74,9 +74,9 @@ class TokenGrid:
 class HybridTower(nn.Module):
     """Convolutional stages, whose tokens see their neighborhood only, then Transformer layers that see the whole image.
 
-    A local token knows its place but nothing of the rest (its field of view is 55 pixels with the default stages), so
-    that what lights up for a phrase is where the evidence is; what needs both lungs at once is left to the whole-image
-    vector. Works on films (`dims` 2) and on volumes (`dims` 3).
+    A local token knows its place, and that place in the mirror, but nothing of the rest (its field of view is 55 pixels
+    with the default stages), so that what lights up for a phrase is where the evidence is; what needs both lungs at
+    once is left to the whole-image vector. Works on films (`dims` 2) and on volumes (`dims` 3).
 
     Shapes: image (B, 1, *shape) in [0, 1] -> local (B, N, embed), whole (B, embed), neither normalised.
 
@@ -134,7 +134,7 @@ class HybridTower(nn.Module):
         self.whole = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], embed))
         # Channels last is what convolutions on a CPU and on tensor cores want: a third less time for the same numbers.
         self.layout = (torch.channels_last, torch.channels_last_3d)[dims - 2]
-        self.to(memory_format=self.layout)
+        self.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor, view: Tensor | None = None) -> ImageTokens:
         """Tokens of a batch; `view` (B,) holds indices into VIEWS and may be left out for volumes."""

@@ -6,14 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from experts.card import ExpertCard, ExpertError, listing
 from experts.catalog import cards, find
 from experts.consult import Consultation, consult
 from experts.measure import Measurement
 from reports.findings import Finding
-from volumes.study import Series, Study, read_study
+from volumes.study import Reading, Series, Study, read_study
 
 NOTICE = "Draft for review by a radiologist. Not a diagnosis."
 
@@ -29,7 +29,7 @@ def list_experts(as_json: bool = False) -> None:
         print(f"  licence {card.licence}; network {card.network}; {card.source}")
 
 
-def run_expert(name: str, study: Path, as_json: bool = False) -> None:
+def run_expert(name: str, study: Path, as_json: bool = False, **reading: Unpack[Reading]) -> None:
     """Ask one expert about every suitable series of a study, and print what it says.
 
     Raises:
@@ -37,7 +37,7 @@ def run_expert(name: str, study: Path, as_json: bool = False) -> None:
         ExpertError: The study has no series for this expert, or it declined all of them; says why.
     """
     card = find(name)
-    opened = read_study(study)
+    opened = read_study(study, **reading)
     answers = [(series, consult([name], series.read())) for series in suitable(opened, card)]
     doubts = opened.subject_check()
     if as_json:

@@ -41,7 +41,7 @@ def finish(
     config = recipe | {"simulated": only_simulated(opened), "versions": versions()}
     ckpt.write_text(out / ckpt.CONFIG, yaml.safe_dump(config, sort_keys=False))
     ckpt.save_tokenizer(tokenizer, out)
-    ckpt.write_text(out / ckpt.PREPROCESS, ckpt.preprocess_text(contract, tokenizer, int(module.text.length)))  # type: ignore[union-attr, arg-type]
+    ckpt.write_text(out / ckpt.PREPROCESS, ckpt.preprocess_text(contract, tokenizer, int(module.text.length)))
     start = (recipe.get("start") or {}).get("run")
     if start is not None and (recipe["module"]["init_args"].get("language_model")):
         shutil.copytree(Path(start) / ckpt.TOKENIZER, out / "text_tokenizer", dirs_exist_ok=True)
@@ -79,7 +79,8 @@ def measure(model: models.Model, recipe: dict[str, Any], opened: Catalog, catalo
             known = ~np.isnan(labels[:, k])
             p = calibration.apply(odds[known][:, [k]], [name])[:, 0]
             if 0 < labels[known, k].sum() < known.sum():
-                thresholds[name] = choose_threshold(p, labels[known, k], "f1").value
+                # A dozen positives do not justify a threshold far from the middle.
+                thresholds[name] = float(np.clip(choose_threshold(p, labels[known, k], "f1").value, 0.25, 0.6))
                 metrics["auroc"][name] = auroc(odds[known, k], labels[known, k])
         ckpt.write_text(out / models.THRESHOLDS, json.dumps(thresholds, indent=1))
         metrics["macro_auroc"] = float(np.mean(list(metrics["auroc"].values()))) if metrics["auroc"] else None
@@ -94,7 +95,7 @@ def embed_split(
     batch: int = 32,
     keep_local: bool = True,
 ) -> tuple[list[Example], ImageTokens | None]:
-    """The readable studies of a split and their tokens, batch by batch; whole-image vectors only without `keep_local`."""
+    """The readable studies of a split and their tokens, by batches; without `keep_local` whole-image vectors only."""
     if not examples:
         return [], None
     images, kept, _ = cache.load(examples, workers)

@@ -17,6 +17,7 @@ from medvlm.connector import StatementConnector
 from medvlm.contrastive import decayed, warm_cosine
 from medvlm.data import Augment, Example, order, step_rng
 from medvlm.encoders import VIEWS, ImageTokens
+from medvlm.minimal import minimal_report
 from reports.sections import split_sections
 
 IGNORED = -100  # the label that cross-entropy skips
@@ -57,7 +58,10 @@ def compares(example: Example) -> bool:
 
 
 class DraftBatches(Dataset[Drafts]):
-    """Images with the report to be written; the batch is a function of (seed, step)."""
+    """Images with the report to be written; the batch is a function of (seed, step).
+
+    With `names` the writer learns minimal reports about these findings, without it the reports as they were written.
+    """
 
     def __init__(
         self,
@@ -68,8 +72,10 @@ class DraftBatches(Dataset[Drafts]):
         batch_size: int,
         seed: int,
         augment: Augment | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.examples, self.images, self.tokenizer = list(examples), images, tokenizer
+        self.targets = [target_text(e.text) if names is None else minimal_report(e.facts, names) for e in self.examples]
         self.length, self.batch_size, self.seed, self.augment = length, batch_size, seed, augment
 
     def __getitem__(self, step: int) -> Drafts:
@@ -83,7 +89,7 @@ class DraftBatches(Dataset[Drafts]):
         prompts = [prompt_text(self.examples[i].view, compares(self.examples[i])) for i in picked]
         prompt, seen = padded_prompts([self._ids(text) for text in prompts], self._pad())
         end = self.tokenizer.eos_token_id
-        bodies = [[*self._ids(target_text(self.examples[i].text))[: self.length - 1], end] for i in picked]
+        bodies = [[*self._ids(self.targets[i])[: self.length - 1], end] for i in picked]
         return Drafts(image, view, prompt, seen, pad(bodies, self._pad()), pad(bodies, IGNORED), step)
 
     def _ids(self, text: str) -> list[int]:
@@ -196,7 +202,7 @@ class ReportWriter(lightning.LightningModule):
         )
         embed = int(image.embed)  # type: ignore[arg-type]
         inner = self.decoder.get_input_embeddings().embedding_dim  # type: ignore[operator]
-        self.connector = StatementConnector(len(self.statements), embed, inner)
+        self.connector = StatementConnector(self.statements, embed, inner)
         self.register_buffer("bank", torch.zeros(len(self.statements), embed))
         for part in (self.image, self.text, self.objective):
             part.requires_grad_(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from medvlm.model import Look, Model, load_model
 from reports.findings import find
-from reports.grammar import prompts
-from volumes.study import Study, read_study
+from volumes.study import Reading, Study, read_study
 from volumes.transforms import FilmContract, VolumeContract
-from volumes.volume import Film, Region, Volume
+from volumes.volume import Film, Region, Volume, volume_region
 
 REGION_LEVEL = 0.5
 """A region is where the map exceeds this share of the way from its median to its peak."""
@@ -86,8 +85,12 @@ def ground(study: Study, phrase: str, model: Model) -> Grounding:
 
 
 def finding_map(model: Model, tokens: Any, name: str, side: str | None) -> Tensor:
-    """Map (B, *grid): mean cosine with the prompts that state the finding."""
-    return model.maps(tokens, prompts(name, side).positive).mean(1)
+    """Map (B, *grid): cosine with the shortest statement of the finding, such as "Left pleural effusion."
+
+    Longer prompts locate less well on simulated films (LOG.md): their extra words look for places of their own.
+    """
+    phrase = f"{side} {name}" if side else name
+    return model.maps(tokens, [f"{phrase[0].upper()}{phrase[1:]}."])[:, 0]
 
 
 def locate(model: Model, look: Look, name: str, side: str | None) -> Grounding:
@@ -134,20 +137,12 @@ def place_box(start: tuple[float, ...], stop: tuple[float, ...], look: Look, mod
     assert isinstance(model.contract, VolumeContract)
     # Token boxes are edges; the contract's indices are voxel centers, half a voxel further in.
     edges = torch.tensor(_corners(start, stop), dtype=torch.float64) - 0.5
-    box = model.contract.place(edges, original)  # (8, 3) LPS mm
-    points = original.mm_to_index(box)
-    limit = torch.tensor(original.shape, dtype=torch.float64) - 1
-    low_index = torch.minimum(points.amin(0).clamp(min=0), limit)
-    high_index = torch.maximum(torch.minimum(points.amax(0), limit), low_index)
-    return Region(
-        original.source.series_uid,
-        uid,
-        tuple(low_index.tolist()),
-        tuple(high_index.tolist()),
-        tuple(box.amin(0).tolist()),
-        tuple(box.amax(0).tolist()),
-        score,
-    )
+    points = original.mm_to_index(model.contract.place(edges, original)) + 0.5  # (8, 3), edges of the original
+    limit = torch.tensor(original.shape, dtype=torch.float64)
+    # A token may lie in the padding; its box is then the layer of voxels next to it, never an empty one.
+    low_index = torch.minimum(points.amin(0).clamp(min=0), limit - 1)
+    high_index = torch.maximum(torch.minimum(points.amax(0), limit), low_index + 1)
+    return volume_region(original, low_index.tolist(), high_index.tolist(), score)
 
 
 def _corners(start: tuple[float, ...], stop: tuple[float, ...]) -> list[tuple[float, ...]]:
@@ -168,7 +163,7 @@ def overlay_png(look: Look, found: Grounding) -> bytes:
     if image.ndim == 3:
         k = int(heat.amax((1, 2)).argmax())
         image, heat = image[int((k + 0.5) * image.shape[0] / heat.shape[0])], heat[k]
-    full = F.interpolate(heat[None, None].float(), image.shape, mode="bilinear", align_corners=False)[0, 0]
+    full = F.interpolate(heat[None, None].float(), image.shape, mode="bicubic", align_corners=False)[0, 0]
     figure, axes = plt.subplots(figsize=(5, 5), dpi=110)
     axes.imshow(image, cmap="gray", vmin=0, vmax=1)
     if found.region is not None:
@@ -193,11 +188,13 @@ def overlay_png(look: Look, found: Grounding) -> bytes:
     return buffer.getvalue()
 
 
-def command(study: Path, phrase: str, model: Path, out: Path | None, json: bool = False) -> None:
+def command(
+    study: Path, phrase: str, model: Path, out: Path | None, json: bool = False, **reading: Unpack[Reading]
+) -> None:
     """`medvlm ground`: print the place, and draw it when `out` is given."""
     from medvlm.diagnose import fitting_series
 
-    read, loaded = read_study(study), load_model(model)
+    read, loaded = read_study(study, **reading), load_model(model)
     found = ground(read, phrase, loaded)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> PreTrainedT
             "no report text to train a tokenizer on: 0 texts found, expected at least 1. Ingest reports first."
         )
     tokenizer = Tokenizer(models.BPE(unk_token=None))
-    # One space before the text, so that a word is the same token at its beginning. ByteLevel itself would put one before
-    # each digit as well, and a 12 mm nodule would be written as 1 2 mm.
+    # One space before the text, so that a word is the same token at its beginning. ByteLevel itself would put one
+    # before each digit as well, and a 12 mm nodule would be written as 1 2 mm.
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend(" ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

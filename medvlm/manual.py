@@ -1,9 +1,10 @@
-"""Write docs/commands.md from the commands, and the map in README.md from the modules: `make docs`."""
+"""Write docs/commands.md, docs/measured.md and the map in README.md from code and from a score card: `make docs`."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -88,5 +89,29 @@ def write(root: Path) -> None:
     readme.write_text(MAP.sub(lambda found: found[1] + house_map(root) + found[3], text), encoding="utf-8")
 
 
+def measured(card: Path) -> str:
+    """docs/measured.md: every metric of a score card as a table, in the card's order."""
+    held = json.loads(card.read_text(encoding="utf-8"))
+    kind = (
+        "simulated patients: **no number here says anything about real ones**" if held["simulated"] else "real patients"
+    )
+    lines = [
+        "# Measured",
+        "",
+        f"Written by `make docs CARD={card.as_posix()}` from a score card; change the model, not this page."
+        f" Measured on {kind}.",
+        f"Data: {held['data']}. Level reached: L1 (the mechanism works); no published result is claimed.",
+        "",
+        "| metric | value | 95 % interval | n | variant |",
+        "|---|---|---|---|---|",
+    ]
+    for row in held["metrics"]:
+        value, low, high = ("-" if row[key] is None else f"{row[key]:.3f}" for key in ("value", "low", "high"))
+        lines.append(f"| {row['name']} | {value} | {low} to {high} | {row['n']} | {row['variant']} |")
+    return "\n".join([*lines, "", *(f"- {note}" for note in held["notes"])]) + "\n"
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    for card in sys.argv[2:]:
+        (Path(sys.argv[1]) / "docs" / "measured.md").write_text(measured(Path(card)), encoding="utf-8")

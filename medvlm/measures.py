@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from evaluation.classification import auroc, brier, ece, macro_auroc
 from evaluation.clinical import FindingTable, laterality_pairs, present, sides
-from evaluation.grounding import pointing_game
-from evaluation.intervals import patient_bootstrap, patient_bootstrap_many
+from evaluation.grounding import Pointing, pointing_game
+from evaluation.intervals import Interval, patient_bootstrap, patient_bootstrap_many
 from evaluation.retrieval import recall_at_k
 from evaluation.scorecard import FindingScores, Metric
 from medvlm.data import Example
@@ -27,6 +27,8 @@ from reports.findings import find
 from volumes.transforms import FilmContract
 
 FOCAL = ("pleural effusion", "pneumothorax", "consolidation", "atelectasis", "lung nodule", "lung mass", "rib fracture")
+TOLERANCE_MM = 10.0
+MARGINS = (0.0, TOLERANCE_MM)
 PAIRS = "prompt pairs, mean log-odds, highest of the sides"
 
 
@@ -45,12 +47,24 @@ def zero_shot(model: Model, test: TestSet, odds: np.ndarray) -> tuple[list[Metri
         return {"ece": float(np.mean(eces)), "brier": float(np.mean(briers))}
 
     found = patient_bootstrap_many(calibration, test.patients, n=300)
+    found["ece"] = centered(found["ece"])
     fitted = f"Platt on validation studies for {sum(known)} of {len(known)} findings"
     metrics.append(
-        Metric.of("zero_shot.ece", found["ece"], f"15 bins of equal width, mean over findings; {fitted}", test.data)
+        Metric.of(
+            "zero_shot.ece",
+            found["ece"],
+            f"15 bins of equal width, mean over findings, interval centered; {fitted}",
+            test.data,
+        )
     )
     metrics.append(Metric.of("zero_shot.brier", found["brier"], f"mean over findings; {fitted}", test.data))
     return metrics, [FindingScores(name, p[:, k], test.labels[:, k]) for k, name in enumerate(test.names)]
+
+
+def centered(found: Interval) -> Interval:
+    """The interval moved onto its value: resampling makes a calibration error larger, because it empties bins."""
+    shift = found.value - (found.low + found.high) / 2
+    return replace(found, low=max(0.0, found.low + shift), high=found.high + shift)
 
 
 def auroc_metrics(
@@ -114,35 +128,37 @@ def reliance(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
     return metrics
 
 
-def grounding(model: Model, test: TestSet, tokens: ImageTokens, odds: np.ndarray, truth: Path) -> list[Metric]:
+def grounding(model: Model, test: TestSet, tokens: ImageTokens, odds: np.ndarray) -> list[Metric]:
     """Pointing game on findings that are there, and lit area for those that are not."""
     contract = model.contract
     if not isinstance(contract, FilmContract):
         return []
-    masks = [film_masks(test, truth, row, contract) for row in range(len(test.examples))]
+    boxes = {
+        margin: [film_masks(test, row, contract, margin) for row in range(len(test.examples))] for margin in MARGINS
+    }
     p, _ = probabilities(model, odds, test.names)
-    hits: dict[str, np.ndarray] = {}
-    chances, areas = [], np.full((len(masks), len(test.names)), np.nan)
+    games: dict[float, dict[str, Pointing]] = {margin: {} for margin in MARGINS}
+    areas = np.full((len(test.examples), len(test.names)), np.nan)
     for k, name in enumerate(test.names):
         maps = upsampled(model, tokens, name, contract.size)
-        targets = [found[name].numpy() if name in found and bool(found[name].any()) else None for found in masks]
-        game = pointing_game([heat.numpy() for heat in maps], targets)
-        hits[name] = game.hits
-        if name in FOCAL and np.isfinite(game.chance):
-            chances.append(game.chance)
+        for margin, masks in boxes.items():
+            targets = [found[name].numpy() if name in found and bool(found[name].any()) else None for found in masks]
+            games[margin][name] = pointing_game([heat.numpy() for heat in maps], targets)
         threshold = model.thresholds.get(name, 0.5)
         for row in np.flatnonzero(test.labels[:, k] == 0):
             areas[row, k] = lit_share(maps[row]) if p[row, k] >= threshold else 0.0
-    return [*pointing_metrics(hits, chances, test), *false_area_metrics(areas, test)]
+    metrics = pointing_metrics("ground.pointing_game", games[TOLERANCE_MM], test, f"{TOLERANCE_MM:g} mm tolerance")
+    metrics += pointing_metrics("ground.strict.pointing_game", games[0.0], test, "no tolerance")[:2]
+    return [*metrics, *false_area_metrics(areas, test)]
 
 
 def upsampled(model: Model, tokens: ImageTokens, name: str, size: int, batch: int = 32) -> torch.Tensor:
-    """Maps (n, size, size) of a finding, bilinear from the token grid."""
+    """Maps (n, size, size) of a finding, bicubic from the token grid, so that a peak may lie between tokens."""
     parts = []
     for s in range(0, len(tokens.local), batch):
         part = ImageTokens(tokens.local[s : s + batch], tokens.whole[s : s + batch], tokens.grid)
         heat = finding_map(model, part, name, None)
-        parts.append(F.interpolate(heat[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0])
+        parts.append(F.interpolate(heat[:, None], (size, size), mode="bicubic", align_corners=False)[:, 0])
     return torch.cat(parts)
 
 
@@ -154,32 +170,27 @@ def lit_share(heat: torch.Tensor) -> float:
     return float((heat >= level).float().mean())
 
 
-def pointing_metrics(hits: dict[str, np.ndarray], chances: list[float], test: TestSet) -> list[Metric]:
-    """One rate for each finding, and the pooled rate over focal findings."""
-    variant = "peak of the bilinear map inside the finding's box"
-    metrics = []
-    focal = np.concatenate([hits[name] for name in hits if name in FOCAL] or [np.empty(0)])
-    groups = [patient for name in hits if name in FOCAL for patient in test.patients]
-    if np.isfinite(focal).any():
-        found = patient_bootstrap(focal, groups)
-        metrics.append(Metric.of("ground.pointing_game", found, f"{variant}; focal findings pooled", test.data))
-        chance = float(np.mean(chances))
-        metrics.append(
-            Metric(
-                "ground.chance.pointing_game",
-                chance,
-                chance,
-                chance,
-                found.n,
-                "mean share of the image inside the boxes",
-                test.data,
-            )
-        )
-    for name, values in hits.items():
-        if np.isfinite(values).any():
-            metrics.append(
-                Metric.of(f"ground.pointing_game.{name}", patient_bootstrap(values, test.patients), variant, test.data)
-            )
+def pointing_metrics(name: str, games: dict[str, Pointing], test: TestSet, tolerance: str) -> list[Metric]:
+    """The pooled rate over focal findings, what a random point would reach, and one rate for each finding.
+
+    Source: Zhang et al. 2016, arXiv:1608.00507, who allow 15 pixels around the object; here the tolerance is in mm.
+    """
+    variant = f"peak of the bicubic map inside the finding's box, {tolerance}"
+    focal = [games[finding] for finding in games if finding in FOCAL]
+    if not any(game.n for game in focal):
+        return []
+    hits = np.concatenate([game.hits for game in focal])
+    pooled = patient_bootstrap(hits, [patient for _ in focal for patient in test.patients])
+    chance = float(np.nanmean([game.chance for game in focal]))
+    by_chance = f"mean share of the image inside the boxes, {tolerance}"
+    metrics = [
+        Metric.of(name, pooled, f"{variant}; focal findings pooled", test.data),
+        Metric(name.replace("ground", "ground.chance", 1), chance, chance, chance, pooled.n, by_chance, test.data),
+    ]
+    for finding, game in games.items():
+        if game.n:
+            found = patient_bootstrap(game.hits, test.patients)
+            metrics.append(Metric.of(f"{name}.{finding}", found, variant, test.data))
     return metrics
 
 

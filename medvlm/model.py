@@ -100,7 +100,7 @@ class Model:
         """Unit vectors (M, E) of texts, remembered."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            for text, vector in zip(new, embed_texts(self.towers.text, self.words, new), strict=True):  # type: ignore[arg-type]
+            for text, vector in zip(new, embed_texts(self.towers.text, self.words, new), strict=True):
                 self._texts[text] = vector
         return torch.stack([self._texts[text] for text in texts])
 
@@ -112,7 +112,7 @@ class Model:
     @torch.inference_mode()
     def maps(self, tokens: ImageTokens, texts: Sequence[str]) -> Tensor:
         """Cosine maps (B, M, *grid), averaged by nothing: one for each text."""
-        similar = similarity_attention(tokens.local, self.vectors(texts), self.towers.sharpness)  # type: ignore[arg-type]
+        similar = similarity_attention(tokens.local, self.vectors(texts), self.towers.sharpness)
         return similar.maps.reshape(*similar.maps.shape[:2], *tokens.grid)
 
     def unfamiliarity(self, whole: Tensor) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json as json_module
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -79,10 +79,15 @@ def search(query: str | Study, model: Model, catalog: Path, k: int = 5) -> list[
 
     A text is scored by its log-odds on each image; a study by the cosine of whole-image vectors, without studies of the
     same patient, who would always look most like themselves.
+
+    Raises:
+        ValueError: An empty text, or no study that the model can look at.
+        VolumeError: The study cannot be brought into the model's preprocessing contract.
     """
+    if isinstance(query, str) and not query.strip():
+        raise ValueError("query is empty: expected words, or the path of a study")
     index = build_index(model, catalog)
-    is_text = isinstance(query, str)
-    scores = text_scores(model, index, query) if is_text else study_scores(model, index, query)
+    scores = text_scores(model, index, query) if isinstance(query, str) else study_scores(model, index, query)
     order = np.argsort(-scores, kind="stable")[:k]
     with Catalog.open(catalog) as opened:
         store = ReportStore(opened.connection)
@@ -120,7 +125,7 @@ def study_scores(model: Model, index: Index, study: Study) -> np.ndarray:
 
 def command(query: str, model: Path, catalog: Path, k: int = 5, json: bool = False) -> None:
     """`medvlm search`: print the hits."""
-    asked: Any = read_study(query) if Path(query).exists() else query
+    asked = read_study(query) if os.path.exists(query) else query  # a long text is no path, which Path cannot say
     hits = search(asked, load_model(model), catalog, k)
     if json:
         print(json_module.dumps({"hits": [asdict(hit) for hit in hits]}, indent=1))

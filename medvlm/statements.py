@@ -72,7 +72,7 @@ class ReportFacts:
 
 
 def _is_there(asked: Finding, mentions: Sequence[Finding]) -> float:
-    """Whether the mentions of a finding, in a report that leaves out what is absent, state it at the place asked for."""
+    """Whether the mentions of a finding state it at the place asked for; what is never mentioned is absent."""
     present = [_same_place(asked, mention) for mention in mentions if mention.status == "present"]
     unsure = [_same_place(asked, mention) for mention in mentions if mention.status == "uncertain"]
     if TRUE in present:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def load_test_set(model: Model, catalog: Path, split: str, truth: Path | None, w
     simulated = all(rows[example.study_uid].simulated for example in examples)
     images, kept, refused = ImageCache(cache_folder(catalog), model.contract).load(examples, workers)
     for message in refused[:5]:
-        print(f"not measured: {message}")
+        print(f"not measured: {message}", file=sys.stderr)
     examples = [examples[i] for i in kept]
     lines = read_truth(truth, examples) if truth is not None else []
     names = [n for n in model.concepts if not lines or n in lines[0]["labels"]]
@@ -126,23 +127,24 @@ def other_patient(patients: Sequence[str], seed: int = 0) -> np.ndarray:
     return chosen
 
 
-def film_masks(test: TestSet, truth: Path, row: int, contract: FilmContract) -> dict[str, Tensor]:
-    """Masks of the findings of one study on the film that the model saw, in the contract's pixels (size, size) bool.
+def film_masks(test: TestSet, row: int, contract: FilmContract, margin_mm: float = 0.0) -> dict[str, Tensor]:
+    """Boxes of the findings of one study on the film that the model saw, as masks of the contract's pixels.
 
-    A film of the truth whose box is all that is known (a fracture, say) gives its box.
+    Shapes: (size, size) bool. `margin_mm` is added on every side, in mm at the detector.
     """
     line = test.truth[row]
     film = next((f for f in line["films"] if f["series_uid"] == test.examples[row].series_uid), None)
     if film is None:
         return {}
     height, width = film["shape"]
+    grow_rows, grow_columns = (margin_mm / spacing for spacing in film["spacing_mm"])
     found: dict[str, Tensor] = {}
     for finding in line["findings"]:
         box = finding["boxes"].get(film["sop_uid"])
         if box is None:
             continue
-        top, left = contract.to_contract(box[0], box[1], (height, width))
-        bottom, right = contract.to_contract(box[2], box[3], (height, width))
+        top, left = contract.to_contract(box[0] - grow_rows, box[1] - grow_columns, (height, width))
+        bottom, right = contract.to_contract(box[2] + grow_rows, box[3] + grow_columns, (height, width))
         mask = found.setdefault(finding["name"], torch.zeros(contract.size, contract.size, dtype=torch.bool))
         mask[max(0, int(top)) : int(np.ceil(bottom)), max(0, int(left)) : int(np.ceil(right))] = True
     return found

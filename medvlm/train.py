@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -223,14 +223,15 @@ def batches_for(
     augment = Augment(**data["augment"]) if data.get("augment") is not None else None
     batch = min(int(data["batch_size"]), len(learn))
     if isinstance(module, ReportWriter):
-        return DraftBatches(learn, images, tokenizer, int(data["length"]), batch, seed, augment)
+        names = list(recipe["concepts"]) if data["target"] == "minimal" else None
+        return DraftBatches(learn, images, tokenizer, int(data["length"]), batch, seed, augment, names)
     if isinstance(module, Contrastive):
         unit = str(module.objective.needs)
         return PairBatches(
             learn,
             images,
             tokenizer,
-            int(module.text.length),
+            int(cast(Any, module.text).length),
             batch,
             seed,
             int(data["per_study"]),

@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import pytest
 import torch
+from tiny_runs import FILM, REPORT, steps
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -75,3 +76,21 @@ def tiny_hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
 def unseen_hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     """20 film studies of other patients, to be measured on."""
     return _hospital(tmp_path_factory.mktemp("unseen"), 20, seed=1004)
+
+
+@pytest.fixture(scope="session")
+def film_run(tiny_hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A contrastive run of a few steps: it has learned next to nothing, but it is whole."""
+    from medvlm.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "film"
+    return train("film_contrastive", tiny_hospital.catalog, out, [*FILM, *steps(12, 5)])
+
+
+@pytest.fixture(scope="session")
+def report_run(film_run: Path, tiny_hospital: Hospital) -> Path:
+    """A report writer of a few steps on top of it."""
+    from medvlm.train import train
+
+    overrides = [*REPORT, *steps(30, 15), f"start.run={film_run}"]
+    return train("film_report", tiny_hospital.catalog, film_run.with_name("report"), overrides)

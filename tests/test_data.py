@@ -258,9 +258,7 @@ def test_a_kill_while_the_cache_is_written_leaves_nothing_that_is_taken_for_whol
 
 def examples() -> list[Example]:
     views = ("PA", "AP", "", "LATERAL", "PA")
-    return [
-        Example(f"1.{n}", f"p{n}", f"1.{n}.1", (), views[n], text, said_in(text)) for n, text in enumerate(TEXTS)
-    ]
+    return [Example(f"1.{n}", f"p{n}", f"1.{n}.1", (), views[n], text, said_in(text)) for n, text in enumerate(TEXTS)]
 
 
 def pairs(seed: int = 0, **more: object) -> PairBatches:
@@ -325,7 +323,9 @@ def test_every_batch_asks_for_every_concept() -> None:
     assert list(batches.bank) == ["cardiomegaly", "pleural effusion"]
     for step in range(4):
         facts = [
-            f for text in batches.tokenizer.batch_decode(batches[step].ids, skip_special_tokens=True) for f in find(text)
+            f
+            for text in batches.tokenizer.batch_decode(batches[step].ids, skip_special_tokens=True)
+            for f in find(text)
         ]
         for name in batches.bank:
             assert {f.status for f in facts if f.name == name} >= {"present", "absent"}

@@ -13,9 +13,7 @@ def small(dims: int = 2, shape: tuple[int, ...] = (32, 32), **more: object) -> H
 
 
 @pytest.mark.parametrize(("dims", "shape", "grid"), [(2, (32, 48), (4, 6)), (3, (16, 32, 32), (2, 4, 4))])
-def test_tokens_lie_on_the_grid_that_the_tower_states(
-    dims: int, shape: tuple[int, ...], grid: tuple[int, ...]
-) -> None:
+def test_tokens_lie_on_the_grid_that_the_tower_states(dims: int, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
     tower = small(dims, shape)
     found = tower(torch.rand(3, 1, *shape), torch.tensor([0, 2, 3]))
     count = int(torch.tensor(grid).prod())
@@ -65,7 +63,8 @@ def test_a_far_corner_changes_no_local_token_near_the_other_corner() -> None:
     image = torch.rand(1, 1, 128, 128)
     changed = image.clone()
     changed[..., 96:, 96:] = 1 - changed[..., 96:, 96:]
-    before, after = tower(image), tower(changed)
+    with torch.no_grad():
+        before, after = tower(image), tower(changed)
     rows = before.local.view(16, 16, 12), after.local.view(16, 16, 12)
     torch.testing.assert_close(rows[0][:8, :8], rows[1][:8, :8], rtol=0, atol=0)
     assert float((rows[0][13:, 13:] - rows[1][13:, 13:]).abs().max()) > 1e-4
@@ -75,11 +74,14 @@ def test_a_far_corner_changes_no_local_token_near_the_other_corner() -> None:
 def test_the_field_of_view_is_the_stated_one() -> None:
     tower = small(shape=(160, 160)).double().eval()
     image = torch.rand(1, 1, 160, 160, dtype=torch.float64, requires_grad=True)
-    middle = tower(image).local.view(20, 20, 12)[10, 10]
-    middle.square().sum().backward()
+    token = tower(image).local.view(20, 20, 12)[5, 5]
+    token.square().sum().backward()
     assert image.grad is not None
     seen = image.grad[0, 0].abs() > 0
-    assert [int(seen.any(axis).sum()) for axis in (0, 1)] == [55, 55]
+    assert int(seen.any(1).sum()) == 55
+    left, right = seen[:, :80].any(0), seen[:, 80:].any(0)  # its own place, and the same place in the mirror
+    assert int(left.sum()) == 55
+    assert int((right & ~left.flip(0)).sum()) == 0
     assert "field of view is 55 pixels" in " ".join((HybridTower.__doc__ or "").split())
 
 
@@ -108,7 +110,7 @@ def test_tokens_run_row_by_row() -> None:
 @pytest.mark.parametrize("shape", [(9, 11), (16, 15, 17)])
 def test_a_flat_image_has_no_contrast_not_even_at_its_border(shape: tuple[int, ...]) -> None:
     found = bands(torch.full((2, 1, *shape), 0.7))
-    assert found.shape == (2, 1 + len(BAND_PIXELS), *shape)
+    assert found.shape == (2, 2 + len(BAND_PIXELS), *shape)
     torch.testing.assert_close(found[:, 0], torch.full((2, *shape), (0.7 - 0.5) * 3))
     assert float(found[:, 1:].abs().max()) < 1e-5
 
@@ -129,3 +131,12 @@ def test_a_fine_line_shows_in_the_fine_band_and_a_blob_in_the_middle_one() -> No
     at_line, at_blob = bands(line)[0, 1:, 20, 20], bands(blob)[0, 1:, 20, 20]
     assert at_line[0] > at_line[1] > 0
     assert at_blob[1] > at_blob[0] >= 0
+
+
+def test_the_last_channel_compares_the_sides_along_the_transverse_axis() -> None:
+    image = torch.rand(2, 1, 17, 21)
+    sides = bands(image)[:, -1]
+    torch.testing.assert_close(sides, -sides.flip(-1))
+    torch.testing.assert_close(bands(image.flip(-1))[:, -1], -sides)  # a mirrored film is not the same film
+    even = (image + image.flip(-1)) / 2
+    assert float(bands(even)[:, -1].abs().max()) < 1e-5

@@ -1,4 +1,4 @@
-"""The report writer: what it is taught, that it repeats itself, and that a foreign language model learns by LoRA only."""
+"""The report writer: what it is taught, that it repeats itself, and that a foreign model learns by LoRA only."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def row_of(tokens: ImageTokens, row: int) -> ImageTokens:
 
 
 def test_a_target_is_findings_and_impression_on_one_line() -> None:
-    assert target_text(REPORTS[1]) == "FINDINGS: The heart is enlarged. IMPRESSION: Cardiomegaly, unchanged from the prior."
+    assert (
+        target_text(REPORTS[1])
+        == "FINDINGS: The heart is enlarged. IMPRESSION: Cardiomegaly, unchanged from the prior."
+    )
     assert target_text("Clear lungs.\nNo effusion.") == "FINDINGS: Clear lungs. No effusion."
 
 
@@ -129,7 +132,8 @@ def test_the_loss_ignores_padding(words) -> None:
     with torch.no_grad():
         plain = module.loss(tokens, batch).item()
         more = batch._replace(
-            report=F.pad(batch.report, (0, 7), value=words.pad_token_id), labels=F.pad(batch.labels, (0, 7), value=IGNORED)
+            report=F.pad(batch.report, (0, 7), value=words.pad_token_id),
+            labels=F.pad(batch.labels, (0, 7), value=IGNORED),
         )
         assert module.loss(tokens, more).item() == pytest.approx(plain, abs=1e-5)
         shifted = batch._replace(

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from medvlm.language import BEGIN, END, PAD, UNKNOWN, SentenceTower, embed_texts, encode, load_tokenizer, train_tokenizer
+from medvlm.language import (
+    BEGIN,
+    END,
+    PAD,
+    UNKNOWN,
+    SentenceTower,
+    embed_texts,
+    encode,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 TEXTS = (
     "FINDINGS: There is a small left pleural effusion. No pneumothorax.",

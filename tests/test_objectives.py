@@ -140,9 +140,7 @@ def test_unknown_targets_change_neither_the_loss_nor_the_gradient() -> None:
     sides = []
     for k in range(4):
         for truth in (1.0, 0.0):
-            costs = [
-                softplus(logits[i, k].item() * (-1 if truth else 1)) for i in range(3) if target[i, k] == truth
-            ]
+            costs = [softplus(logits[i, k].item() * (-1 if truth else 1)) for i in range(3) if target[i, k] == truth]
             if costs:
                 sides.append(sum(costs) / len(costs))
     assert loss.item() == pytest.approx(sum(sides) / len(sides), abs=1e-5)

@@ -85,7 +85,7 @@ def test_prevalence_company_and_severity() -> None:
     edema = sum("pulmonary edema" in found for found in large) / len(large)
     assert edema > 2 * count["pulmonary edema"] / len(states), "edema does not come with a large heart"
     lesions = [lesion for state in states for lesion in state.lesions]
-    assert 0.10 < sum(lesion.severity == "tiny" for lesion in lesions) / len(lesions) < 0.22
+    assert 0.07 < sum(lesion.severity == "tiny" for lesion in lesions) / len(lesions) < 0.16
     assert all(lesion.ratio is not None and lesion.ratio > 0.5 for lesion in lesions if lesion.name == "cardiomegaly")
     assert all(lesion.side in ("left", "right", "bilateral") for lesion in lesions if lesion.name in FOCAL)
 
@@ -125,7 +125,7 @@ def test_nodule_measures_what_it_says(size_mm: float) -> None:
     assert diameter == pytest.approx(size_mm, rel=0.08)
     center = mask.nonzero().double().mean(0).round().long()
     line = rendered.volume.voxels[center[0], center[1]]
-    assert float(line[center[2]]) == pytest.approx(30, abs=15)
+    assert float(line[center[2]]) == pytest.approx(500, abs=15)
     index = int(center[2])
     reach = int(size_mm / 1.5) + 3
     profile = line[index - reach : index + reach + 1]
@@ -175,7 +175,7 @@ def test_edits_leave_the_rest_of_the_film_bit_identical(name: str) -> None:
         assert allowed.mean() < 0.9
 
 
-@pytest.mark.parametrize(("name", "pad_mm"), [("lung nodule", 12.0), ("pneumothorax", 25.0), ("rib fracture", 48.0)])
+@pytest.mark.parametrize(("name", "pad_mm"), [("lung nodule", 12.0), ("pneumothorax", 90.0), ("rib fracture", 48.0)])
 def test_edits_leave_the_rest_of_the_ct_bit_identical(name: str, pad_mm: float) -> None:
     before = normal(6, scanner=3)
     after = insert(before, draw_lesion(stream("edit", name), name, "left", severity="severe"))

@@ -198,7 +198,10 @@ class Catalog:
             " WHERE (? IS NULL OR split = ?) AND (? IS NULL OR modality = ?) ORDER BY study_uid",
             (split, split, modality, modality),
         )
-        return [StudyRow(*row[:6], bool(row[6])) for row in rows]
+        return [
+            StudyRow(uid, key, number, kind, date, part, bool(made))
+            for uid, key, number, kind, date, part, made in rows
+        ]
 
     def series(self, study_uid: str) -> list[SeriesRow]:
         """Series of a study with the locations of their files. Raises StudyError for an unknown study."""

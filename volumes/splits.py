@@ -46,5 +46,5 @@ def audit(db: sqlite3.Connection) -> list[str]:
     elif total:
         held = {row[0] for row in db.execute("SELECT DISTINCT split FROM studies")}
         empty = [name for name in SPLITS if name not in held]
-        found += [f"split {name} is empty: {total} studies are few for these fractions" for name in empty]
+        found += [f"split {name} is empty ({total} studies in all): nothing can be measured on it" for name in empty]
     return found

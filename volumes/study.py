@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -141,7 +141,7 @@ class Study:
             )
         raise StudyError(
             f"study {self.study_uid} holds {len(volumes) or len(films)} series that could be meant: {found}. Name"
-            " one by series_uid or modality",
+            " one by series_uid (--series-uid) or modality",
             "ambiguous-series",
         )
 
@@ -156,20 +156,39 @@ class Study:
         return doubts(image) if image is not None else study_doubts(self)
 
 
-def read_study(path: Path | str, *, unit: Unit = "raw", modality: str = "", study_uid: str = "") -> Study:
+class Reading(TypedDict, total=False):
+    """The keywords of `read_study`, for whoever passes them on."""
+
+    unit: Unit
+    modality: str
+    study_uid: str
+    series_uid: str
+
+
+def read_study(
+    path: Path | str, *, unit: Unit = "raw", modality: str = "", study_uid: str = "", series_uid: str = ""
+) -> Study:
     """The study in a folder, zip or file, from headers only.
 
-    `unit` and `modality` describe NIfTI and NRRD files, which name neither. Raises StudyError when the path holds no
-    image, or several studies and no `study_uid` says which.
+    `unit` and `modality` describe NIfTI and NRRD files, which name neither; `series_uid` leaves the other series out.
+    Raises StudyError when the path holds no image, not what was named, or several studies and nothing says which.
     """
     found = read_studies(path, unit=unit, modality=modality)
     chosen = [s for s in found if study_uid in ("", s.study_uid)]
-    if len(chosen) == 1:
-        return chosen[0]
-    uids = ", ".join(s.study_uid for s in found[:8])
+    uids = ", ".join(s.study_uid for s in found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
     if not chosen:
         raise StudyError(f"{path}: the study {study_uid} is not there; found {uids}", "no-study")
-    raise StudyError(f"{path}: holds {len(found)} studies: {uids}. Name one by study_uid", "several-studies")
+    if series_uid:
+        held = "; ".join(one.label() for s in chosen[:8] for one in s.series)
+        chosen = [replace(s, series=tuple(one for one in s.series if one.series_uid == series_uid)) for s in chosen]
+        chosen = [s for s in chosen if s.series]
+        if not chosen:
+            raise StudyError(f"{path}: the series {series_uid} is not there; found {held}", "no-series")
+    if len(chosen) > 1:
+        raise StudyError(
+            f"{path}: holds {len(chosen)} studies: {uids}. Name one by study_uid (--study-uid)", "several-studies"
+        )
+    return chosen[0]
 
 
 def read_studies(path: Path | str, *, unit: Unit = "raw", modality: str = "") -> list[Study]:

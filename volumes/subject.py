@@ -70,7 +70,8 @@ def _size_doubts(volume: Volume) -> list[str]:
     if extent >= LEAST_EXTENT_MM:
         return []
     return [
-        f"weak: {volume.shape[0]} slices cover {extent:.0f} mm; a chest needs about 250 mm, so most of it is not there"
+        f"strong: {volume.shape[0]} slices cover {extent:.0f} mm; a chest needs about 250 mm, so most of it is not"
+        " there and nothing can be said to be absent"
     ]
 
 

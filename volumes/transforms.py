@@ -171,7 +171,7 @@ class VolumeContract(_Contract):
         if volume.unit != "HU":
             raise VolumeError(
                 f"volume has the unit {volume.unit!r}; this contract needs 'HU'. If the file holds HU without"
-                " saying so, read it again with unit='HU'",
+                " saying so, read it again with unit='HU' (--unit HU)",
                 "wrong-unit",
             )
         if min(volume.shape) < 2:

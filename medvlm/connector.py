@@ -30,6 +30,8 @@ class StatementConnector(nn.Module):
             are more certain than scores on new ones, and the writer must not learn to trust them blindly.
     """
 
+    rivals: Tensor
+
     def __init__(
         self,
         statements: Sequence[str],

@@ -178,14 +178,14 @@ def _prepare_all(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[np
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
+    from medvlm.simulate import one_thread
+
     if workers <= 1 or len(jobs) < 256:  # starting workers takes longer than reading a few hundred films
         yield from tqdm(
             map(_prepare_one, jobs), total=len(jobs), desc="preprocess", unit="image", disable=len(jobs) < 64
         )
         return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         yield from tqdm(pool.map(_prepare_one, jobs, chunksize=16), total=len(jobs), desc="preprocess", unit="image")
 
 

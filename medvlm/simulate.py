@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from medvlm.simulated_study import Kind, Plan, visits_of, write_study
@@ -94,7 +95,7 @@ def simulate(
             f"{out.name} holds {len(finished)} studies, more than the {studies} asked for: use a new folder"
         )
     left = [plan for plan in plans if plan.study_uid not in finished]
-    for _ in tqdm(_work(out, left, workers), total=len(left), desc="simulate", unit="study", disable=None):
+    for _ in tqdm(_work(out, left, workers), total=len(left), desc="simulate", unit="study", mininterval=1):
         pass
     lines = _write_truth(out, plans)
     faults: tuple[Trouble, ...] = plant_trouble(out, seed) if trouble else ()
@@ -149,16 +150,17 @@ def _work(out: Path, plans: Sequence[Plan], workers: int | None) -> Iterator[str
     count = min(workers or os.cpu_count() or 1, len(batches))
     if count <= 1:
         before = torch.get_num_threads()
-        torch.set_num_threads(1)  # sums must not depend on the number of threads
-        try:
-            for batch in batches:
-                yield from _write_patient(out, batch)
-        finally:
-            torch.set_num_threads(before)
+        with threadpool_limits(1):
+            torch.set_num_threads(1)
+            try:
+                for batch in batches:
+                    yield from _write_patient(out, batch)
+            finally:
+                torch.set_num_threads(before)
         return
     # spawned, not forked: the caller may hold threads of torch
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=one_thread) as pool:
         jobs = [pool.submit(_write_patient, out, batch) for batch in batches]
         try:
             for job in as_completed(jobs):
@@ -166,6 +168,15 @@ def _work(out: Path, plans: Sequence[Plan], workers: int | None) -> Iterator[str
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def one_thread() -> None:
+    """Keep this process to one thread: sums must not depend on their number, and workers must not fight for cores.
+
+    Two workers with two BLAS threads each on two cores took ten times as long as two with one each.
+    """
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _write_patient(out: Path, plans: Sequence[Plan]) -> list[str]:

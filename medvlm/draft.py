@@ -79,7 +79,7 @@ def draft_report(
         made_by(model) | {"experts": experts_line(consultation), "knowledge": knowledge_line(sources)},
         (
             *diagnoses.notes,
-            *notes_on(consultation),
+            *notes_on(consultation, experts is not None),
             *dropped_notes(checked),
             *(() if checked else (NOTHING_WRITTEN,)),
             *unsaid(diagnoses, checked),
@@ -185,10 +185,14 @@ def knowledge_line(sources: Sequence[KnowledgeSource]) -> str:
     return "; ".join(f"{source.name} {getattr(source, 'version', '')}".strip() for source in sources)
 
 
-def notes_on(consultation: Consultation) -> tuple[str, ...]:
-    """What the experts measured, and why one declined."""
-    measured = [f"{m.by}: {m.name} {m.value:.3g} ± {m.uncertainty:.2g} {m.unit}" for m in consultation.measurements]
-    declined = [f"{name} declined: {reason}" for name, ok, reason in consultation.reports if not ok]
+def notes_on(consultation: Consultation, named: bool = False) -> tuple[str, ...]:
+    """What the experts measured, and why one declined; that it takes no such image is news only if it was `named`."""
+    measured = [f"measured: {measurement}" for measurement in consultation.measurements]
+    declined = [
+        f"{name} declined: {reason}"
+        for name, ok, reason in consultation.reports
+        if not ok and (named or not reason.startswith("wrong-kind"))
+    ]
     return (*measured, *declined)
 
 

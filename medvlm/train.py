@@ -255,7 +255,9 @@ def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: 
         mode="max",
         auto_insert_metric_name=False,
     )
-    loggers = [CSVLogger(out, name="logs", version=""), TensorBoardLogger(out, name="logs", version="tensorboard")]
+    newest = newest_save(out / "checkpoints")
+    since = "from_000000" if newest is None else f"from_{newest.stem}"  # a resumed run must not write over its past
+    loggers = [CSVLogger(out, name="logs", version=since), TensorBoardLogger(out, name="logs", version="tensorboard")]
     trainer = lightning.Trainer(
         **options,
         callbacks=[saver, TQDMProgressBar(refresh_rate=5)],
@@ -267,7 +269,6 @@ def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: 
         max_epochs=-1,
         log_every_n_steps=10,
     )
-    newest = newest_save(out / "checkpoints")
     if newest is not None:
         print(f"resuming from {newest.name}")
     trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)

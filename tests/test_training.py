@@ -70,7 +70,7 @@ def test_a_run_leaves_a_whole_checkpoint(film_run: Path) -> None:
 
 def test_weights_are_finite_and_the_loss_was_logged(film_run: Path) -> None:
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(film_run / "model.safetensors").values())
-    with (film_run / "logs" / "metrics.csv").open() as stream:
+    with (film_run / "logs" / "from_000000" / "metrics.csv").open() as stream:
         losses = [float(row["train/loss"]) for row in csv.DictReader(stream) if row.get("train/loss")]
     assert losses
     assert all(math.isfinite(loss) for loss in losses)

@@ -25,6 +25,7 @@ BONE_HU = 200.0
 LEAST_SECTION_CM2 = 150.0  # adults measure 400 to 900, small children less: they are doubted too, which is safe
 LEAST_BONE = 0.01  # of what the skin encloses; chest and abdomen show 0.03 to 0.05
 LEAST_LUNG = 0.03  # of what the skin encloses; a scan through lung shows 0.10 and more
+LEAST_LUNG_ML = 2000.0  # adults hold 3000 to 6000 on a deep breath; an abdomen with the lung bases held 1300
 LEAST_EXTENT_MM = 100.0
 LEAST_FILM_MM = 150.0
 
@@ -86,7 +87,8 @@ def _ct_doubts(volume: Volume) -> list[str]:
     section = float(inside.sum(axis=(1, 2)).max()) * section_mm2 / 100
     values = hu[inside]
     bone = float((values > BONE_HU).mean())
-    lung = float(((values > LUNG_HU[0]) & (values < LUNG_HU[1])).mean())
+    light = (values > LUNG_HU[0]) & (values < LUNG_HU[1])
+    lung, lung_ml = float(light.mean()), int(light.sum()) * volume.voxel_ml * step**2
     if section < LEAST_SECTION_CM2:
         found.append(
             f"strong: the largest cross-section is {section:.0f} cm2; an adult chest has 400 to 900 (a small child or"
@@ -96,6 +98,11 @@ def _ct_doubts(volume: Volume) -> list[str]:
         found.append(f"strong: {bone:.1%} of the body is above {BONE_HU:.0f} HU; a chest has about 3 to 5 % bone")
     if lung < LEAST_LUNG:
         found.append(f"strong: {lung:.1%} of the body is as light as lung; a chest has 10 % and more")
+    elif lung_ml < LEAST_LUNG_ML:
+        found.append(
+            f"weak: {lung_ml:.0f} ml are as light as lung; an adult holds 3000 to 6000 ml: only a part of the lungs may"
+            " be shown"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Sequence
 from importlib.resources import files
@@ -244,6 +245,7 @@ def batches_for(
 
 def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: Path) -> None:
     """Run Lightning to `max_steps`, saving every `checkpoint_every` steps and resuming from the newest save."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises other products at INFO
     options = dict(recipe["trainer"])
     every = int(options.pop("checkpoint_every"))
     saver = ModelCheckpoint(

@@ -19,7 +19,7 @@ from reports.findings import Finding
 from reports.knowledge import Glossary, KnowledgeSource, Passage, look_up, open_knowledge
 from reports.render import render
 from reports.sections import sentences, split_sections
-from volumes.dicom import open_image
+from volumes.planes import open_image
 from volumes.study import Reading, Series, Study, read_study
 from volumes.volume import Film, Region, StudyError, Volume
 

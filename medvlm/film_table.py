@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from reports.tables import MAX_CELL, Columns, detect_columns
-from volumes.archive import Refusal, derived_uid, patient_key
+from volumes.instance import Refusal, derived_uid, patient_key
 from volumes.volume import View
 
 SUFFIXES = (".csv", ".tsv")

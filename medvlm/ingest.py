@@ -22,8 +22,9 @@ from medvlm.film_table import FilmRow, is_film_table, read_film_table
 from medvlm.ingest_studies import Stated
 from reports.sourced import SourcedReport
 from reports.tables import Columns
-from volumes.archive import ZIP_MARK, Refusal
+from volumes.archive import ZIP_MARK
 from volumes.catalog import Catalog
+from volumes.instance import Refusal
 from volumes.volume import Unit, VolumeError
 
 _WORST = 10

@@ -20,8 +20,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from volumes.archive import ZIP_MARK, InstanceHeader, Refusal, locations, read_location
+from volumes.archive import ZIP_MARK, locations, read_location
 from volumes.catalog import Catalog
+from volumes.instance import InstanceHeader, Refusal
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS ingest_state(key TEXT PRIMARY KEY, value TEXT NOT NULL)",

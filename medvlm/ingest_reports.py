@@ -23,8 +23,8 @@ from reports.sourced import SourcedReport
 from reports.sources import read_reports
 from reports.store import ReportRow, ReportStore, report_id
 from reports.tables import Columns
-from volumes.archive import Refusal
 from volumes.catalog import Catalog
+from volumes.instance import Refusal
 
 FORMAT = "1"  # raise it when reports are read or labelled in another way: then all are read again
 _SCHEMA = (

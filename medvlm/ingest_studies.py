@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from medvlm.film_table import FilmRow
 from medvlm.ingest_files import load_header
-from volumes.archive import InstanceHeader, Refusal
 from volumes.catalog import Catalog
 from volumes.geometry import same_place, stack
+from volumes.instance import InstanceHeader, Refusal
 from volumes.study import Series, Study, group_studies
 from volumes.volume import Unit, View, VolumeError
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.sourced import ReportStatus, SourcedReport, comparable_time, joined, refuse, tidy, without_name
-from volumes.archive import Refusal, patient_key
+from volumes.instance import Refusal, patient_key
 
 _STATUS: dict[str, ReportStatus] = {
     "registered": "preliminary", "partial": "preliminary", "preliminary": "preliminary", "modified": "corrected",

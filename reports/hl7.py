@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reports.sourced import ReportStatus, SourcedReport, comparable_time, joined, refuse, without_name
-from volumes.archive import Refusal, patient_key
+from volumes.instance import Refusal, patient_key
 
 _STATUS: dict[str, ReportStatus] = {
     "F": "final", "R": "preliminary", "P": "preliminary", "I": "preliminary", "S": "preliminary", "O": "preliminary",

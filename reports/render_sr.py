@@ -32,7 +32,7 @@ from pydicom.uid import (
 from reports.draft import DRAFT_NOTICE, SIMULATED_NOTICE, Draft, DraftSentence
 from reports.evidence import Evidence
 from reports.render import in_order, place
-from volumes.archive import derived_uid
+from volumes.instance import derived_uid
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _PROPERTIES = RelationshipTypeValues.HAS_PROPERTIES

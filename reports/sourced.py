@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from volumes.archive import Refusal
+from volumes.instance import Refusal
 
 ReportStatus = Literal["preliminary", "final", "corrected", "cancelled"]
 

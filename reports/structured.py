@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from reports.sourced import ReportStatus, SourcedReport, comparable_time, joined, refuse, without_name
-from volumes.archive import Refusal, patient_key
+from volumes.instance import Refusal, patient_key
 
 MAX_DEPTH = 32
 """Levels of nested content; a file that nests deeper is broken or hostile."""

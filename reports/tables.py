@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from reports.sourced import ReportStatus, SourcedReport, joined, refuse, tidy
-from volumes.archive import Refusal, patient_key
+from volumes.instance import Refusal, patient_key
 
 MAX_CELL = 16 * 2**20
 """Largest cell in characters; the default of the csv module (128 Ki) is less than some exports hold."""

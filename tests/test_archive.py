@@ -11,7 +11,8 @@ import pytest
 from written_dicom import film, write, write_ct
 
 import volumes.archive as archive
-from volumes.archive import InstanceHeader, Refusal, crawl, derived_uid, patient_key, read_bytes
+from volumes.archive import crawl, read_bytes
+from volumes.instance import InstanceHeader, Refusal, derived_uid, patient_key
 from volumes.volume import VolumeError
 
 

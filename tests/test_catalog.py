@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from written_dicom import STUDY_UID, film, write, write_ct
 
-from volumes.archive import InstanceHeader, Refusal, crawl
+from volumes.archive import crawl
 from volumes.catalog import Catalog, read_series
+from volumes.instance import InstanceHeader, Refusal
 from volumes.splits import split_of
 from volumes.study import Study, group_studies
 from volumes.volume import Film, StudyError, Volume, VolumeError

@@ -25,9 +25,9 @@ from reports.findings import find
 from reports.messages import oru_message
 from reports.store import ReportStore
 from reports.tables import Columns
-from volumes.archive import patient_key
 from volumes.catalog import Catalog
 from volumes.dicom_writer import FilmTags, StudyTags, derived_uid, write_film
+from volumes.instance import patient_key
 from volumes.volume import VolumeError
 
 SEED = 4

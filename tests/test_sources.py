@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from reports.messages import diagnostic_report, oru_message
 from reports.sources import Columns, Refusal, SourcedReport, read_reports
 from reports.tables import detect_columns
-from volumes.archive import patient_key
+from volumes.instance import patient_key
 
 TEXT = "FINDINGS: Small left effusion.\n\nIMPRESSION: Small left effusion."
 

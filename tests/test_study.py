@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from written_dicom import AXIAL, OBLIQUE, SERIES_UID, STUDY_UID, ct_slice, film, image, write, write_ct
 
-from volumes.archive import patient_key
+from volumes.instance import patient_key
 from volumes.study import read_studies, read_study
 from volumes.volume import Film, StudyError, Volume, VolumeError
 

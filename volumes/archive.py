@@ -6,18 +6,14 @@ may hold. Patient names are not read; the patient's ID only becomes a pseudonym.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
+from volumes.instance import Format, InstanceHeader, Refusal
 from volumes.volume import VolumeError
-
-Format = Literal["dicom", "nifti", "nrrd", "picture"]
 
 ZIP_MARK = "!/"
 MAX_ZIP_MEMBERS = 200_000
@@ -34,74 +30,6 @@ _SUFFIXES: dict[str, Format] = {
     ".jpg": "picture",
     ".jpeg": "picture",
 }
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What was not taken (`refusal`) or taken with a change (`repair`), where, and why, for machines and people."""
-
-    where: str = field(repr=False)  # a location; may hold a patient's name, so it is kept out of logs
-    reason: str
-    message: str
-    kind: Literal["refusal", "repair"] = "refusal"
-
-
-@dataclass(frozen=True)
-class InstanceHeader:
-    """What is known of one image file without its pixels. Empty text, None or 0 mean that the file does not say."""
-
-    path: str = field(repr=False)
-    format: Format
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-    patient_key: str
-    modality: str
-    sop_class: str = ""
-    accession: str = ""
-    date: str = ""  # YYYYMMDD
-    body_part: str = ""
-    description: str = ""
-    view_position: str = ""
-    view_code: str = ""
-    patient_orientation: tuple[str, ...] = ()
-    image_type: tuple[str, ...] = ()
-    transfer_syntax: str = ""
-    rows: int = 0
-    columns: int = 0
-    frames: int = 1
-    position: tuple[float, ...] = ()
-    orientation: tuple[float, ...] = ()
-    pixel_spacing: tuple[float, ...] = ()
-    instance_number: int | None = None
-    acquisition: str = ""
-    time_point: str = ""
-    echo: str = ""
-    b_value: str = ""
-    frame_of_reference: str = ""
-    simulated: bool = False  # the file itself says that no patient was imaged (Image Comments begin with SIMULATED)
-    size: int = 0
-    mtime: float = 0.0
-    sha256: str = ""  # of the file; empty when the archive was walked without digests
-    pixel_sha256: str = ""  # of the encoded pixel data, to find one image under two names
-    notes: tuple[str, ...] = ()
-
-
-def patient_key(patient_id: str) -> str:
-    """Pseudonym of a patient: the first 12 hex digits of sha256 of the PatientID, the same at every ingest.
-
-    Whoever can list all possible IDs can find the one behind a key: a catalog stays as confidential as its archive.
-    """
-    return hashlib.sha256(patient_id.strip().encode()).hexdigest()[:12]
-
-
-def derived_uid(*parts: str | bytes) -> str:
-    """A UID under 2.25 made from content, for files that bring none: the same content gives the same UID."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}"
 
 
 def file_format(name: str) -> Format | None:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volumes.archive import InstanceHeader, Refusal, read_location
+from volumes.archive import read_location
+from volumes.instance import InstanceHeader, Refusal
 from volumes.splits import SPLITS, audit, split_of
 from volumes.study import Series, Study, group_studies
 from volumes.transforms import FILM_MODALITIES

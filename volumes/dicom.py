@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 
-from volumes.archive import ZIP_MARK, InstanceHeader, read_bytes
 from volumes.geometry import Stack, same_place, stack
-from volumes.header import get, integer, numbers, open_dataset, text
-from volumes.pixels import decode, has_rescale, modality_values
+from volumes.header import get, numbers
+from volumes.instance import InstanceHeader
+from volumes.pixels import decode, modality_values
+from volumes.planes import open_image, padded_pixels, plane, read_planes, unit_of
 from volumes.volume import SeriesError, Source, Unit, Volume, VolumeError
 
 PET_NOTE = "PET values are kept as rescaled (Bq/ml or counts): they are not converted to SUV"
-
-
-def open_image(header: InstanceHeader) -> FileDataset:
-    """The whole dataset of one instance. Raises VolumeError when the file is gone or damaged."""
-    if ZIP_MARK in header.path:
-        return open_dataset(io.BytesIO(read_bytes(header.path)))
-    try:
-        with Path(header.path).open("rb") as stream:
-            return open_dataset(stream)
-    except OSError as error:
-        raise VolumeError(f"the file cannot be read: {error.strerror or error}", "unreadable-file") from error
 
 
 def read_volume(instances: Sequence[InstanceHeader]) -> Volume:
@@ -71,11 +59,9 @@ def _read_slices(instances: list[InstanceHeader]) -> Volume:
                 "no-position",
             )
     instances, notes = _drop_doubles(instances)
-    datasets: dict[str, FileDataset] = {}
     thickness = None
     if len(instances) == 1:
-        datasets[instances[0].path] = open_image(instances[0])
-        thickness = next(iter(numbers(datasets[instances[0].path], "SliceThickness", 1)), None)
+        thickness = next(iter(numbers(open_image(instances[0]), "SliceThickness", 1)), None)
     placed = stack(
         np.array([h.position for h in instances]),
         np.array([h.orientation for h in instances]),
@@ -84,14 +70,9 @@ def _read_slices(instances: list[InstanceHeader]) -> Volume:
     )
     ordered = [instances[n] for n in placed.order]
     voxels = np.empty((len(ordered), ordered[0].rows, ordered[0].columns), dtype=np.float32)
-    units: set[Unit] = set()
-    padded = 0
-    for k, header in enumerate(ordered):
-        dataset = datasets.get(header.path) or open_image(header)
-        stored = _plane(dataset, header, voxels.shape[1:])
-        voxels[k] = modality_values(dataset, stored)
-        units.add(_unit(dataset, header.modality))
-        padded += _padding(dataset, stored)
+    planes = read_planes(ordered, voxels)
+    units = {one.unit for one in planes}
+    padded = sum(one.padded for one in planes)
     return _assemble(voxels, placed, ordered, units, [*notes, *_padding_note(padded)])
 
 
@@ -101,19 +82,6 @@ def _geometry(header: InstanceHeader) -> dict[str, tuple[float, ...]]:
         "ImageOrientationPatient": header.orientation,
         "PixelSpacing": header.pixel_spacing,
     }
-
-
-def _plane(dataset: FileDataset, header: InstanceHeader, shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        stored = decode(dataset)
-    except VolumeError as error:
-        raise VolumeError(f"instance {header.sop_uid}: {error}", error.reason) from error
-    if stored.shape != shape:
-        raise VolumeError(
-            f"instance {header.sop_uid} has pixels of shape {stored.shape}; expected {tuple(shape)}, gray only",
-            "mixed-sizes",
-        )
-    return stored
 
 
 def _drop_doubles(instances: list[InstanceHeader]) -> tuple[list[InstanceHeader], list[str]]:
@@ -140,23 +108,11 @@ def _drop_doubles(instances: list[InstanceHeader]) -> tuple[list[InstanceHeader]
 
 def _rescaled(header: InstanceHeader) -> NDArray[np.float32]:
     dataset = open_image(header)
-    return modality_values(dataset, _plane(dataset, header, (header.rows, header.columns)))
+    return modality_values(dataset, plane(dataset, header, (header.rows, header.columns)))
 
 
 def _mm(position: Sequence[float]) -> str:
     return "(" + ", ".join(f"{v:.2f}" for v in position) + ") mm"
-
-
-def _unit(dataset: Dataset, modality: str) -> Unit:
-    """HU only where the standard says so: a CT that states its rescale, of type HU or none (PS3.3 C.8.2.1.1.2)."""
-    if modality == "CT" and has_rescale(dataset) and text(dataset, "RescaleType") in ("HU", "HU_MOD", ""):
-        return "HU"
-    return "raw"
-
-
-def _padding(dataset: Dataset, stored: NDArray[Any]) -> int:
-    value = integer(dataset, "PixelPaddingValue")
-    return 0 if value is None else int(np.count_nonzero(stored == value))
 
 
 def _padding_note(padded: int) -> list[str]:
@@ -229,9 +185,9 @@ def _read_multiframe(instances: Sequence[InstanceHeader]) -> Volume:
     for k, n in enumerate(placed.order):
         told = groups[n].find("PixelValueTransformationSequence") or dataset
         voxels[k] = modality_values(told, stored[n])
-        units.add(_unit(told, header.modality))
+        units.add(unit_of(told, header.modality))
     note = f"{len(groups)} frames of one multi-frame file placed by their functional groups"
-    return _assemble(voxels, placed, [header], units, [note, *_padding_note(_padding(dataset, stored))])
+    return _assemble(voxels, placed, [header], units, [note, *_padding_note(padded_pixels(dataset, stored))])
 
 
 class _Frame:

@@ -17,7 +17,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-from volumes.archive import ZIP_MARK, InstanceHeader, derived_uid, file_format, patient_key, read_bytes
+from volumes.archive import ZIP_MARK, file_format, read_bytes
+from volumes.instance import InstanceHeader, derived_uid, patient_key
 from volumes.volume import VolumeError
 
 _TAGS = (

@@ -16,7 +16,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from volumes.archive import MAX_FILE_BYTES, derived_uid, read_bytes
+from volumes.archive import MAX_FILE_BYTES, read_bytes
+from volumes.instance import derived_uid
 from volumes.volume import SeriesError, Source, Unit, Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

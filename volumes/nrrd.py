@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volumes.archive import derived_uid, read_bytes
+from volumes.archive import read_bytes
+from volumes.instance import derived_uid
 from volumes.nifti import unzip
 from volumes.volume import SeriesError, Source, Unit, Volume
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from volumes.archive import InstanceHeader, read_bytes
-from volumes.dicom import open_image
+from volumes.archive import read_bytes
 from volumes.header import get, integer, numbers, text
+from volumes.instance import InstanceHeader
 from volumes.pixels import decode, modality_values
+from volumes.planes import open_image
 from volumes.transforms import MIRRORED
 from volumes.volume import Film, SeriesError, Source, View, VolumeError
 

@@ -9,8 +9,9 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
-from volumes.archive import Format, InstanceHeader, Refusal, crawl
+from volumes.archive import crawl
 from volumes.geometry import MAX_COSINE_ERROR, same_place
+from volumes.instance import Format, InstanceHeader, Refusal
 from volumes.volume import Film, SeriesError, Source, StudyError, Unit, View, Volume
 
 FILM_MODALITIES = ("CR", "DX", "DR", "RG", "RF", "SC", "XA", "MG", "PX", "IO")

@@ -51,7 +51,7 @@ def evaluate(
     metrics += measures.small_effusion(odds, test, "zero_shot.auroc")
     metrics += measures.reliance(model, test, odds)
     if truth is not None:
-        metrics += measures.grounding(model, test, tokens, odds)
+        metrics += measures.grounding(model, test, odds)
     metrics += measures.searching(model, test, tokens)
     metrics += baselines(model, test)
     notes = list(NOTES)

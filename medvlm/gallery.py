@@ -41,4 +41,11 @@ def look_of(model: Model, test: TestSet, tokens: ImageTokens, row: int) -> Look:
     example = test.examples[row]
     image = torch.from_numpy(np.array(test.images[row]))
     source = Source(example.study_uid, example.series_uid, (), model.contract.modality[0])
-    return Look(image, tokens.local[row], tokens.whole[row], tokens.grid, Film(image[0], None, "unknown", "1", source))
+    return Look(
+        image,
+        tokens.local[row],
+        tokens.whole[row],
+        tokens.grid,
+        Film(image[0], None, "unknown", "1", source),
+        example.view,
+    )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from medvlm.encoders import ImageTokens
 from medvlm.model import Look, Model, load_model
 from reports.findings import find
 from volumes.study import Reading, Study, read_study
@@ -84,20 +85,34 @@ def ground(study: Study, phrase: str, model: Model) -> Grounding:
     return Grounding(phrase, found.region, found.odds, found.heat)
 
 
-def finding_map(model: Model, tokens: Any, name: str, side: str | None) -> Tensor:
+def finding_map(model: Model, closer: ImageTokens, name: str, side: str | None) -> Tensor:
     """Map (B, *grid): cosine with the shortest statement of the finding, such as "Left pleural effusion."
 
-    Longer prompts locate less well on simulated films (LOG.md): their extra words look for places of their own.
+    `closer` are the tokens of `Model.look_closely`. Longer prompts locate less well on simulated films (LOG.md): their
+    extra words look for places of their own.
     """
     phrase = f"{side} {name}" if side else name
-    return model.maps(tokens, [f"{phrase[0].upper()}{phrase[1:]}."])[:, 0]
+    return phrase_map(model, closer, f"{phrase[0].upper()}{phrase[1:]}.")
+
+
+def phrase_map(model: Model, closer: ImageTokens, phrase: str) -> Tensor:
+    """Map (B, *grid) of a phrase; of a film the mean over 3 x 3 cells of half a token: where the looks agree."""
+    heat = model.maps(closer, [phrase])
+    if len(closer.grid) == 2:
+        heat = F.avg_pool2d(F.pad(heat, [1] * 4, mode="replicate"), 3, stride=1)
+    return heat[:, 0]
+
+
+def look_closer(model: Model, look: Look) -> ImageTokens:
+    """The tokens for maps of what was looked at."""
+    return model.look_closely(look.image[None], [look.view])
 
 
 def locate(model: Model, look: Look, name: str, side: str | None) -> Grounding:
     """The region of a finding that is taken to be there."""
     from medvlm.diagnose import pair_odds
 
-    heat = finding_map(model, look.tokens(), name, side)[0]
+    heat = finding_map(model, look_closer(model, look), name, side)[0]
     odds = float(pair_odds(model, look.tokens(), name, side)[0])
     phrase = f"{side} {name}" if side else name
     return Grounding(phrase, region_of(heat, look, model), odds, heat)
@@ -106,7 +121,7 @@ def locate(model: Model, look: Look, name: str, side: str | None) -> Grounding:
 def locate_text(model: Model, look: Look, phrase: str) -> Grounding:
     """Free text without a known finding: its region when its log-odds are above 0."""
     odds = float(model.odds(look.tokens(), [phrase])[0, 0])
-    heat = model.maps(look.tokens(), [phrase])[0, 0]
+    heat = phrase_map(model, look_closer(model, look), phrase)[0]
     return Grounding(phrase, region_of(heat, look, model) if odds > 0 else None, odds, heat)
 
 

@@ -128,7 +128,7 @@ def reliance(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
     return metrics
 
 
-def grounding(model: Model, test: TestSet, tokens: ImageTokens, odds: np.ndarray) -> list[Metric]:
+def grounding(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
     """Pointing game on findings that are there, and lit area for those that are not."""
     contract = model.contract
     if not isinstance(contract, FilmContract):
@@ -137,10 +137,11 @@ def grounding(model: Model, test: TestSet, tokens: ImageTokens, odds: np.ndarray
         margin: [film_masks(test, row, contract, margin) for row in range(len(test.examples))] for margin in MARGINS
     }
     p, _ = probabilities(model, odds, test.names)
+    closer = tokens_of(model, test.images, test.examples, "look closely", closely=True)
     games: dict[float, dict[str, Pointing]] = {margin: {} for margin in MARGINS}
     areas = np.full((len(test.examples), len(test.names)), np.nan)
     for k, name in enumerate(test.names):
-        maps = upsampled(model, tokens, name, contract.size)
+        maps = upsampled(model, closer, name, contract.size)
         for margin, masks in boxes.items():
             targets = [found[name].numpy() if name in found and bool(found[name].any()) else None for found in masks]
             games[margin][name] = pointing_game([heat.numpy() for heat in maps], targets)
@@ -154,11 +155,11 @@ def grounding(model: Model, test: TestSet, tokens: ImageTokens, odds: np.ndarray
     return [*metrics, *false_area_metrics(areas, test)]
 
 
-def upsampled(model: Model, tokens: ImageTokens, name: str, size: int, batch: int = 32) -> torch.Tensor:
+def upsampled(model: Model, closer: ImageTokens, name: str, size: int, batch: int = 32) -> torch.Tensor:
     """Maps (n, size, size) of a finding, bicubic from the token grid, so that a peak may lie between tokens."""
     parts = []
-    for s in range(0, len(tokens.local), batch):
-        part = ImageTokens(tokens.local[s : s + batch], tokens.whole[s : s + batch], tokens.grid)
+    for s in range(0, len(closer.local), batch):
+        part = ImageTokens(closer.local[s : s + batch], closer.whole[s : s + batch], closer.grid)
         heat = finding_map(model, part, name, None)
         parts.append(F.interpolate(heat[:, None], (size, size), mode="bicubic", align_corners=False)[:, 0])
     return torch.cat(parts)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import lightning
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -51,6 +53,7 @@ class Look:
     whole: Tensor
     grid: tuple[int, ...]
     original: Film | Volume = field(repr=False)
+    view: str = "unknown"
 
     def tokens(self) -> ImageTokens:
         """As a batch of one."""
@@ -87,13 +90,33 @@ class Model:
         view = torch.tensor([VIEWS.index(v) if v in VIEWS else len(VIEWS) - 1 for v in views])
         return self.towers.image(images, view)
 
+    def look_closely(self, images: Tensor, views: Sequence[str]) -> ImageTokens:
+        """Local tokens of films at half their stride, to say more exactly where a phrase is; `whole` as by `look_many`.
+
+        The tower looks at the image four times, moved by a quarter of a token, and the tokens are put into one grid of
+        twice the rows and columns. Volumes are looked at once, as they are: eight looks would take seconds.
+        Shapes: images (B, 1, *shape). Source: fine stride of Sermanet et al. 2014, arXiv:1312.6229, section 3.3.
+        """
+        once = self.look_many(images, views)
+        quarter = images.shape[-1] // once.grid[-1] // 4
+        if len(once.grid) != 2 or quarter < 1:
+            return once
+        rows, columns = once.grid
+        wide = F.pad(images, [quarter] * 4, mode="replicate")
+        fine = once.local.new_empty(len(images), 2 * rows, 2 * columns, once.local.shape[-1])
+        for down, right in product((0, 1), repeat=2):
+            top, left = 2 * quarter * down, 2 * quarter * right
+            moved = wide[:, :, top : top + images.shape[2], left : left + images.shape[3]]
+            fine[:, down::2, right::2] = self.look_many(moved, views).local.unflatten(1, once.grid)
+        return ImageTokens(fine.flatten(1, 2), once.whole, (2 * rows, 2 * columns))
+
     def look(self, image: Film | Volume) -> Look:
         """Bring an image into the contract and encode it. Raises VolumeError when it cannot be brought there."""
         self.contract.check(image)  # type: ignore[arg-type]
         tensor = self.contract(image)  # type: ignore[arg-type]
         view = image.view if isinstance(image, Film) else "unknown"
         tokens = self.look_many(tensor[None], [view])
-        return Look(tensor, tokens.local[0], tokens.whole[0], tokens.grid, image)
+        return Look(tensor, tokens.local[0], tokens.whole[0], tokens.grid, image, view)
 
     @torch.inference_mode()
     def vectors(self, texts: Sequence[str]) -> Tensor:

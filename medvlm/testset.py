@@ -100,12 +100,14 @@ def read_truth(folder: Path, examples: Sequence[Example]) -> list[dict[str, Any]
     return [lines[example.study_uid] for example in examples]
 
 
-def tokens_of(model: Model, images: np.ndarray, examples: Sequence[Example], what: str, batch: int = 32) -> ImageTokens:
-    """Tokens of all images, with a progress bar."""
-    parts = []
+def tokens_of(
+    model: Model, images: np.ndarray, examples: Sequence[Example], what: str, batch: int = 32, closely: bool = False
+) -> ImageTokens:
+    """Tokens of all images, with a progress bar; `closely` gives those for maps."""
+    parts, look = [], model.look_closely if closely else model.look_many
     for s in tqdm(range(0, len(examples), batch), desc=what, unit="batch", disable=len(examples) < 100):
         pixels = torch.from_numpy(np.array(images[s : s + batch]))
-        parts.append(model.look_many(pixels, [e.view for e in examples[s : s + batch]]))
+        parts.append(look(pixels, [e.view for e in examples[s : s + batch]]))
     return ImageTokens(torch.cat([p.local for p in parts]), torch.cat([p.whole for p in parts]), parts[0].grid)
 
 

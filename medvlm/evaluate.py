@@ -53,7 +53,7 @@ def evaluate(
     if truth is not None:
         metrics += measures.grounding(model, test, odds)
     metrics += measures.searching(model, test, tokens)
-    metrics += baselines(model, test)
+    metrics += baselines(model, test, odds)
     notes = list(NOTES)
     texts: list[str] = []
     if model.writer is not None:
@@ -107,8 +107,8 @@ def learned_examples(model: Model) -> tuple[list[Example], torch.Tensor] | None:
     return None if tokens is None else (kept, tokens.whole)
 
 
-def baselines(model: Model, test: TestSet) -> list[Metric]:
-    """AUROC of a logistic regression on thumbnails, trained with the labels of the training reports."""
+def baselines(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
+    """AUROC of a logistic regression on thumbnails, trained with the labels of the training reports, and the gain."""
     catalog = training_catalog(model)
     if catalog is None or not isinstance(model.contract, FilmContract):
         return []
@@ -126,7 +126,8 @@ def baselines(model: Model, test: TestSet) -> list[Metric]:
         "control: logistic regression on 32 x 32 thumbnails, labels from the training reports, penalty from validation"
     )
     metrics = measures.auroc_metrics("zero_shot.baseline.thumbnails.auroc", scores, test, variant)
-    return metrics + measures.small_effusion(scores, test, "zero_shot.baseline.thumbnails.auroc")
+    metrics += measures.small_effusion(scores, test, "zero_shot.baseline.thumbnails.auroc")
+    return metrics + measures.above_baseline(odds, scores, test, "zero_shot.over_thumbnails.auroc")
 
 
 def command(

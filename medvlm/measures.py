@@ -93,15 +93,44 @@ def known_auroc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def small_effusion(odds: np.ndarray, test: TestSet, name: str) -> list[Metric]:
     """AUROC of small effusions (severity tiny or mild) against studies without any; larger ones are left out."""
-    if not test.truth or "pleural effusion" not in test.names:
+    kept = without_large_effusions(test)
+    if kept is None:
         return []
     k = test.names.index("pleural effusion")
-    severities = [{f["severity"] for f in line["findings"] if f["name"] == "pleural effusion"} for line in test.truth]
-    kept = np.array([not s or s <= SMALL for s in severities])
     scores, labels = odds[kept, k], test.labels[kept, k]
-    patients = [p for p, keep in zip(test.patients, kept, strict=True) if keep]
+    patients = [test.patients[row] for row in kept]
     value = patient_bootstrap(lambda rows: known_auroc(scores[rows], labels[rows]), patients, n=500)
     return [Metric.of(f"{name}.small pleural effusion", value, "severity tiny or mild against none", test.data)]
+
+
+def without_large_effusions(test: TestSet) -> np.ndarray | None:
+    """Rows whose effusions, if any, are tiny or mild (n,); None where the truth does not say."""
+    if not test.truth or "pleural effusion" not in test.names:
+        return None
+    severities = [{f["severity"] for f in line["findings"] if f["name"] == "pleural effusion"} for line in test.truth]
+    return np.flatnonzero([not s or s <= SMALL for s in severities])
+
+
+def above_baseline(odds: np.ndarray, baseline: np.ndarray, test: TestSet, name: str) -> list[Metric]:
+    """AUROC of the model minus that of a baseline on the same studies, resampled together, for each focal finding."""
+
+    def gain(rows: np.ndarray, k: int) -> float:
+        labels = test.labels[rows, k]
+        return known_auroc(odds[rows, k], labels) - known_auroc(baseline[rows, k], labels)
+
+    columns = {n: test.names.index(n) for n in FOCAL if n in test.names}
+    variant = "difference of AUROC, both on the same resamples of patients"
+
+    def every(rows: np.ndarray) -> dict[str, float]:
+        found = {n: gain(rows, k) for n, k in columns.items()}
+        return {"focal": float(np.nanmean(list(found.values()))), **found}
+
+    found = patient_bootstrap_many(every, test.patients, n=500)
+    kept = without_large_effusions(test)
+    if kept is not None:
+        k, patients = columns["pleural effusion"], [test.patients[row] for row in kept]
+        found["small pleural effusion"] = patient_bootstrap(lambda rows: gain(kept[rows], k), patients, n=500)
+    return [Metric.of(f"{name}.{key}", value, variant, test.data) for key, value in found.items()]
 
 
 def reliance(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:

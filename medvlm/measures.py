@@ -123,7 +123,8 @@ def above_baseline(odds: np.ndarray, baseline: np.ndarray, test: TestSet, name: 
 
     def every(rows: np.ndarray) -> dict[str, float]:
         found = {n: gain(rows, k) for n, k in columns.items()}
-        return {"focal": float(np.nanmean(list(found.values()))), **found}
+        told = [value for value in found.values() if not np.isnan(value)]
+        return {"focal": float(np.mean(told)) if told else float("nan"), **found}
 
     found = patient_bootstrap_many(every, test.patients, n=500)
     kept = without_large_effusions(test)

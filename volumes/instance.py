@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from typing import Literal
 
-Format = Literal["dicom", "nifti", "nrrd", "picture"]
+Format = Literal["dicom", "nifti", "nrrd", "metaimage", "picture"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,23 @@ class InstanceHeader:
     time_point: str = ""
     echo: str = ""
     b_value: str = ""
+    direction: str = ""  # of the diffusion gradient
+    inversion: str = ""  # inversion time, ms
+    phase: str = ""  # percent of the cardiac cycle, else trigger time in ms, else the time of a PET frame in ms
+    acquired: str = ""  # when: YYYYMMDDHHMMSS.ffffff, or as much of it as the file says
+    photometric: str = ""
+    concatenation: str = ""  # UID shared by the files into which one multi-frame image was cut
+    concatenation_number: int | None = None
+    concatenation_total: int | None = None
+    stacks: tuple[str, ...] = ()  # of a multi-frame file that holds several images: the frames of each, from 0
     frame_of_reference: str = ""
     simulated: bool = False  # the file itself says that no patient was imaged (Image Comments begin with SIMULATED)
+    sex_digest: str = ""  # four hex digits keyed by the PatientID: enough to see that two files disagree, no more
+    birth_digest: str = ""  # the same of the birth date
+    study_series: int | None = None  # how many series the study should have, as the file says (0020,1206)
+    study_instances: int | None = None  # (0020,1208)
+    series_instances: int | None = None  # (0020,1209)
+    references: tuple[str, ...] = ()  # series that a report, mask or contour speaks of; empty for images
     size: int = 0
     mtime: float = 0.0
     sha256: str = ""  # of the file; empty when the archive was walked without digests
@@ -66,6 +82,15 @@ def patient_key(patient_id: str) -> str:
     Whoever can list all possible IDs can find the one behind a key: a catalog stays as confidential as its archive.
     """
     return hashlib.sha256(patient_id.strip().encode()).hexdigest()[:12]
+
+
+def conflict_digest(patient_id: str, value: str) -> str:
+    """Four hex digits of HMAC-SHA256(PatientID, value): tells that two values differ (once in 65536 it does not), and
+    is too short to find the value behind it. Empty for an empty value.
+    """
+    if not value:
+        return ""
+    return hmac.new(patient_id.encode(), value.strip().upper().encode(), hashlib.sha256).hexdigest()[:4]
 
 
 def derived_uid(*parts: str | bytes) -> str:

@@ -13,29 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from volumes.errors import SeriesError as SeriesError
+from volumes.errors import StudyError as StudyError
+from volumes.errors import VolumeError as VolumeError
+
 Unit = Literal["HU", "SUV", "1", "raw"]
 View = Literal["PA", "AP", "LATERAL", "unknown"]
 
 _TOWARDS = (("L", "R"), ("P", "A"), ("S", "I"))  # the letter when x, y, z grows, and when it falls
-
-
-class VolumeError(ValueError):
-    """A refusal with a written reason: `reason` is a short machine key, the message is for people."""
-
-    def __init__(self, message: str, reason: str = "refused") -> None:
-        super().__init__(message)
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.reason)  # keeps the reason across worker processes
-
-
-class SeriesError(VolumeError):
-    """One series cannot be read faithfully."""
-
-
-class StudyError(VolumeError):
-    """A study cannot be read, or the request about it is ambiguous."""
 
 
 @dataclass(frozen=True)

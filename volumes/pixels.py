@@ -1,54 +1,31 @@
-"""Stored DICOM pixels -> numbers in the unit of the modality. Decoders are named here, never left to chance.
-
-pydicom tries whichever plugin happens to be installed, gdcm first, and gdcm aborts the process on damaged files; so
-each transfer syntax names its own decoder and gdcm is never used.
-"""
+"""Stored DICOM pixels -> numbers in the unit of the modality. What decodes them stands in `transfer_syntaxes`."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
+from pydicom.pixels import apply_modality_lut, pixel_array
 from pydicom.uid import UID
 
+from volumes.codestreams import is_cut_jpegls, stream_size
+from volumes.elements import Elements
+from volumes.errors import VolumeError
+from volumes.frame_decoders import check_room, decode_frames, frames
 from volumes.header import get, integer, text
-from volumes.volume import VolumeError
+from volumes.transfer_syntaxes import JPEG_LS, NATIVE, RLE, VIDEO, Codec, codecs, name_of
 
 Stored = NDArray[Any]
 
-_NATIVE = {  # not compressed, or deflated as a whole: pydicom reads them itself
-    "1.2.840.10008.1.2",
-    "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.2",
-    "1.2.840.10008.1.2.1.99",
-}
-_DECODERS = {
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg",
-    "1.2.840.10008.1.2.4.201": "pylibjpeg",
-    "1.2.840.10008.1.2.4.202": "pylibjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg",
-    "1.2.840.10008.1.2.5": "pylibjpeg",
-    "1.2.840.10008.1.2.4.50": "pillow",
-    "1.2.840.10008.1.2.4.51": "pylibjpeg",
-    "1.2.840.10008.1.2.4.57": "pylibjpeg",
-    "1.2.840.10008.1.2.4.70": "pylibjpeg",
-}
-_LIBJPEG = "pylibjpeg-libjpeg (GPL-3.0)"
-_BROUGHT_BY = {
-    "1.2.840.10008.1.2.5": "pylibjpeg-rle",
-    "1.2.840.10008.1.2.4.51": _LIBJPEG,
-    "1.2.840.10008.1.2.4.57": _LIBJPEG,
-    "1.2.840.10008.1.2.4.70": _LIBJPEG,
-}
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_CODESTREAMS = "1.2.840.10008.1.2.4."
 _MAX_PIXEL_BYTES = 8 * 2**30
 
 
@@ -59,22 +36,72 @@ def decode(dataset: FileDataset) -> Stored:
     """
     syntax = _syntax(dataset)
     _check_description(dataset)
-    plugin = "" if syntax in _NATIVE else _plugin(UID(syntax))
+    if syntax in NATIVE:
+        return stored_bits(dataset, _caught(syntax, lambda: pixel_array(dataset, decoding_plugin="")))
+    usable = codecs(syntax)
+    _check_streams(dataset, syntax)
+    for number, one in enumerate(usable, 1):
+        try:
+            return stored_bits(dataset, _caught(syntax, partial(_with, one, dataset, syntax)))
+        except VolumeError as error:
+            if number == len(usable) or error.reason != "damaged-pixels":
+                raise
+    raise AssertionError("codecs() gives at least one decoder")
+
+
+def _with(one: Codec, dataset: FileDataset, syntax: str) -> Stored:
+    bit_by_bit = syntax == RLE and integer(dataset, "BitsAllocated") == 1
+    if not one.plugin or bit_by_bit:
+        return decode_frames(dataset, syntax)
+    found: Stored = pixel_array(dataset, decoding_plugin=one.plugin)
+    return found
+
+
+def _caught(syntax: str, read: Callable[[], Stored]) -> Stored:
+    """What a decoder returns; whatever it raises as a VolumeError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = pixel_array(dataset, decoding_plugin=plugin)
-    except (KeyboardInterrupt, SystemExit):
+            return read()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the Rust decoder panics with a BaseException; others raise anything
         lines = str(error).splitlines()
         why = f"{type(error).__name__}: {lines[-1].strip()[:160] if lines else ''}"
         raise VolumeError(
-            f"the pixel data ({UID(syntax).name}) cannot be decoded: {why}. The file is truncated or damaged:"
+            f"the pixel data ({name_of(syntax)}) cannot be decoded: {why}. The file is truncated or damaged:"
             " export it again",
             "damaged-pixels",
         ) from error
-    return _stored_bits(dataset, found)
+
+
+def decode_frame(
+    stream: bytes, syntax: str, shape: tuple[int, ...], dtype: np.dtype[Any], bits_stored: tuple[float, ...] | None
+) -> Stored | None:
+    """Stored values of one gray frame of RLE or JPEG-LS that is all that its header says; None for any other.
+
+    The same decoders as in `decode`, called directly: in a series, pydicom's preparations cost as much as RLE itself.
+    """
+    count = shape[0] * shape[1]
+    try:
+        if syntax == RLE:
+            from rle.rle import decode_frame as unpack
+
+            raw = unpack(stream, count, dtype.itemsize * 8, "<")
+        else:
+            from jpeg_ls import decode_pixel_data
+
+            told = stream_size(stream)
+            if told is None or (told.rows, told.columns, told.components) != (*shape, 1) or is_cut_jpegls(stream):
+                return None
+            if (float(told.bits),) != bits_stored:  # the sign then stands elsewhere: left to `decode`
+                return None
+            raw = decode_pixel_data(stream)[0]
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException:  # a missing package, damage, a panic of Rust: `decode` says which
+        return None
+    return np.frombuffer(raw, dtype).reshape(shape) if len(raw) == count * dtype.itemsize else None
 
 
 def _syntax(dataset: FileDataset) -> str:
@@ -85,48 +112,58 @@ def _syntax(dataset: FileDataset) -> str:
     # PS3.10 files without meta group: pydicom has parsed them by looking at the bytes
     implicit, little = dataset.original_encoding
     found = "1.2.840.10008.1.2" if implicit else ("1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2")
-    if not hasattr(dataset, "file_meta") or dataset.file_meta is None:
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()  # anew: a damaged element takes no value
     dataset.file_meta.TransferSyntaxUID = UID(found)
     return found
 
 
-def _plugin(syntax: UID) -> str:
-    name = _DECODERS.get(str(syntax))
-    if name is None:
-        raise VolumeError(
-            f"the transfer syntax is {syntax.name} ({syntax}), which nothing here decodes. Convert the file to"
-            " Explicit VR Little Endian, for example with dcmdjpeg or dcmconv of dcmtk",
-            "transfer-syntax",
-        )
-    if name not in get_decoder(syntax).available_plugins:
-        package = _BROUGHT_BY.get(str(syntax), "pylibjpeg-openjpeg" if name == "pylibjpeg" else name)
-        raise VolumeError(
-            f"the transfer syntax is {syntax.name} ({syntax}); its decoder is not installed. It comes with"
-            f" `pip install pylibjpeg` and {package}; or convert the file to Explicit VR Little Endian",
-            "transfer-syntax",
-        )
-    return name
+def _check_streams(dataset: FileDataset, syntax: str) -> None:
+    """Each codestream says its own size, and its decoder believes that, not the header: they must agree."""
+    if not syntax.startswith(_CODESTREAMS) or syntax in VIDEO:
+        return
+    rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
+    try:
+        for frame in frames(dataset):
+            if syntax in JPEG_LS and is_cut_jpegls(frame):
+                raise VolumeError(
+                    "a JPEG-LS codestream has no end marker: it is truncated or damaged. Export it again",
+                    "damaged-pixels",
+                )
+            told = stream_size(frame)
+            if told is not None and (told.rows, told.columns) != (rows, columns):
+                raise VolumeError(
+                    f"a codestream declares {told.rows} rows x {told.columns} columns, the header {rows} x {columns}."
+                    " The file is damaged: export it again",
+                    "bad-description",
+                )
+    except VolumeError:
+        raise
+    except Exception:  # fragments that do not add up: the decoder says how
+        return
 
 
 def _check_description(dataset: Dataset) -> None:
     """Refuse impossible sizes before a decoder allocates them."""
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     bits, samples = integer(dataset, "BitsAllocated"), integer(dataset, "SamplesPerPixel") or 1
-    frames = integer(dataset, "NumberOfFrames") or 1
-    if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    count = integer(dataset, "NumberOfFrames") or 1
+    if not any(name in dataset for name in PIXELS):
         raise VolumeError("the file holds no pixel data", "no-pixels")
-    if not rows or not columns or not bits or min(rows, columns, bits, samples, frames) < 1:
+    if not rows or not columns or not bits or min(rows, columns, bits, samples, count) < 1:
         raise VolumeError(
             f"the image is described as {rows} rows x {columns} columns of {bits} bits; expected positive numbers",
             "bad-description",
         )
-    if rows * columns * samples * frames * max(1, bits // 8) > _MAX_PIXEL_BYTES:
+    needed = rows * columns * samples * count * bits // 8
+    if needed > _MAX_PIXEL_BYTES:
         raise VolumeError(f"the image unpacks to more than {_MAX_PIXEL_BYTES} bytes; it is not read", "too-large")
+    if "PixelData" in dataset:
+        check_room(dataset, needed)
 
 
-def _stored_bits(dataset: Dataset, values: Stored) -> Stored:
+def stored_bits(dataset: Dataset | Elements, values: Stored) -> Stored:
     """Drop what lies above BitsStored (old overlays do) and restore the sign bit of signed values."""
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # big-endian files
     if values.dtype.kind not in "ui":
         return values
     allocated = values.dtype.itemsize * 8

@@ -83,6 +83,27 @@ def test_other_matrix_and_other_plane_are_split(tmp_path: Path) -> None:
     assert sorted(s.n_instances for s in read_study(tmp_path).series) == [1, 5, 5]
 
 
+def test_a_part_is_named_by_its_address_everywhere(tmp_path: Path) -> None:
+    write_ct(tmp_path / "a", AcquisitionNumber=1)
+    write_ct(tmp_path / "b", AcquisitionNumber=2, RescaleSlope=0.25)
+    address = f"{SERIES_UID}#2"
+
+    assert read_study(tmp_path).main_series(series_uid=address).part == "part 2 of 2"
+    assert [s.part for s in read_study(tmp_path, series_uid=address).series] == ["part 2 of 2"]
+    assert [s.address for s in read_study(tmp_path, series_uid=SERIES_UID).series] == [f"{SERIES_UID}#1", address]
+    with pytest.raises(StudyError, match=rf"the series {SERIES_UID}#3 is not there; found {SERIES_UID}#1 \(CT"):
+        read_study(tmp_path, series_uid=f"{SERIES_UID}#3")
+
+
+def test_a_localizer_is_read_only_when_it_is_named(tmp_path: Path) -> None:
+    tags = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "1.2.826.0.1.9.1.3"}
+    write(tmp_path / "scout.dcm", ct_slice(0.0, **tags))
+
+    with pytest.raises(StudyError, match="0 series that could be meant"):
+        read_study(tmp_path).main_series("CT")
+    assert read_study(tmp_path).main_series(series_uid="1.2.826.0.1.9.1.3").is_localizer
+
+
 def test_the_frontal_film_is_the_main_one_of_two_views(tmp_path: Path) -> None:
     write(tmp_path / "1.dcm", film(ViewPosition="LL"))
     write(tmp_path / "2.dcm", film(ViewPosition="PA"))
@@ -160,7 +181,7 @@ def test_foreign_files_are_refused_by_name_beside_the_images(tmp_path: Path) -> 
 def test_a_path_without_images_says_why(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not an image")
 
-    with pytest.raises(StudyError, match="neither DICOM nor a picture, NIfTI or NRRD"):
+    with pytest.raises(StudyError, match="neither DICOM nor a picture, NIfTI, NRRD or MetaImage"):
         read_study(tmp_path)
     with pytest.raises(StudyError, match="no such file or folder"):
         read_study(tmp_path / "absent")
@@ -234,6 +255,5 @@ def test_no_odd_or_hostile_file_gets_past_the_typed_errors(real_data: Path) -> N
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     assert sum(outcomes.values()) >= 222
-    assert outcomes["read"] >= 25
-    assert outcomes["transfer-syntax"] >= 2
+    assert outcomes["read"] + outcomes.get("transfer-syntax", 0) >= 50  # some need a decoder that is an extra
     assert not [o for o in outcomes if not o or o.startswith("too short")]

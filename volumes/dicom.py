@@ -1,56 +1,63 @@
-"""DICOM slices -> one Volume: CT in HU, MR and PET as stored, each voxel placed in patient millimetres."""
+"""DICOM files of one image -> one Volume: CT in HU, PET in SUV, MR as stored, each voxel placed in patient mm."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NoReturn
+from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from volumes.geometry import Stack, same_place, stack
-from volumes.header import get, numbers
+from volumes.assembly import assemble, check_gray, padding_note
+from volumes.gaps import Gaps, Placed, place
+from volumes.geometry import same_place
+from volumes.grouping import ENHANCED, is_mosaic
+from volumes.header import numbers
 from volumes.instance import InstanceHeader
-from volumes.pixels import decode, modality_values
-from volumes.planes import open_image, padded_pixels, plane, read_planes, unit_of
-from volumes.volume import SeriesError, Source, Unit, Volume, VolumeError
+from volumes.mosaic import read_mosaic
+from volumes.multiframe import read_multiframe
+from volumes.pixels import modality_values
+from volumes.planes import check_claim, open_image, plane, read_planes
+from volumes.suv import body_weight_suv
+from volumes.volume import SeriesError, Unit, Volume, VolumeError
 
-PET_NOTE = "PET values are kept as rescaled (Bq/ml or counts): they are not converted to SUV"
 
+def read_volume(
+    instances: Sequence[InstanceHeader],
+    frames: Sequence[int] = (),
+    gaps: Gaps = "refuse",
+    require: Unit | None = None,
+) -> Volume:
+    """One Volume from the instances of one image, in any order.
 
-def read_volume(instances: Sequence[InstanceHeader]) -> Volume:
-    """One Volume from the instances of one series, in any order.
-
+    `frames` choose an image of a multi-frame file that holds several. `gaps="resample"` puts slices with gaps or
+    varying spacing on a regular grid, with a note. `require` refuses any other unit.
     Raises SeriesError when a slice is missing, damaged, doubled with other pixels, or has no place in the patient.
     """
     first = instances[0]
     try:
-        if first.frames > 1 or (not first.orientation and "Enhanced" in _class_name(first)):
-            return _read_multiframe(instances)
-        return _read_slices(list(instances))
+        volume = _in_suv(*_read(instances, frames, gaps), instances)
+        if require is not None and volume.unit != require:
+            raise VolumeError(_not_in(require, volume), "no-suv" if require == "SUV" else "wrong-unit")
+        return volume
     except VolumeError as error:
-        _refuse(first, len(instances), error)
+        named = f"series {first.series_uid} ({first.modality}, {len(instances)} files)"
+        raise SeriesError(f"{named}: {error}", error.reason) from error
 
 
-def _refuse(first: InstanceHeader, count: int, error: VolumeError) -> NoReturn:
-    raise SeriesError(f"series {first.series_uid} ({first.modality}, {count} files): {error}", error.reason) from error
+def _read(instances: Sequence[InstanceHeader], frames: Sequence[int], gaps: Gaps) -> tuple[Volume, Dataset | None]:
+    first = instances[0]
+    if first.frames > 1 or first.concatenation or (not first.orientation and first.sop_class in ENHANCED):
+        return read_multiframe(instances, frames, gaps)
+    if is_mosaic(first):
+        if len(instances) > 1:
+            raise VolumeError(f"{len(instances)} mosaics, each a volume of its own; read one at a time", "mosaic")
+        return read_mosaic(first)
+    return _read_slices(list(instances), gaps), None
 
 
-def _class_name(header: InstanceHeader) -> str:
-    from pydicom.uid import UID
-
-    return UID(header.sop_class).name
-
-
-def _read_slices(instances: list[InstanceHeader]) -> Volume:
-    if "MOSAIC" in instances[0].image_type:
-        raise VolumeError(
-            "a Siemens mosaic: many slices tiled into one image. It is not taken apart here: convert it with dcm2niix",
-            "mosaic",
-        )
+def _read_slices(instances: list[InstanceHeader], gaps: Gaps) -> Volume:
     for header in instances:
         if not (header.position and header.orientation and header.pixel_spacing):
             absent = [name for name, value in _geometry(header).items() if not value]
@@ -58,22 +65,30 @@ def _read_slices(instances: list[InstanceHeader]) -> Volume:
                 f"instance {header.sop_uid} has no {', '.join(absent)}: its place in the patient is unknown",
                 "no-position",
             )
+    check_gray(instances)
+    check_claim(instances)
     instances, notes = _drop_doubles(instances)
     thickness = None
     if len(instances) == 1:
         thickness = next(iter(numbers(open_image(instances[0]), "SliceThickness", 1)), None)
-    placed = stack(
+    placed = _place(instances, thickness, gaps)
+    ordered = [instances[n] for n in placed.order]
+    voxels = np.empty((len(ordered), ordered[0].rows, ordered[0].columns), dtype=np.float32)
+    planes = read_planes(ordered, voxels)
+    padded = sum(one.padded for one in planes)
+    notes += [*padding_note(padded), *placed.notes]
+    finite = all(one.finite for one in planes)
+    return assemble(placed.resample(voxels), placed.affine, ordered, {one.unit for one in planes}, notes, finite)
+
+
+def _place(instances: Sequence[InstanceHeader], thickness: float | None, gaps: Gaps) -> Placed:
+    return place(
         np.array([h.position for h in instances]),
         np.array([h.orientation for h in instances]),
         np.array([h.pixel_spacing for h in instances]),
         thickness,
+        gaps,
     )
-    ordered = [instances[n] for n in placed.order]
-    voxels = np.empty((len(ordered), ordered[0].rows, ordered[0].columns), dtype=np.float32)
-    planes = read_planes(ordered, voxels)
-    units = {one.unit for one in planes}
-    padded = sum(one.padded for one in planes)
-    return _assemble(voxels, placed, ordered, units, [*notes, *_padding_note(padded)])
 
 
 def _geometry(header: InstanceHeader) -> dict[str, tuple[float, ...]]:
@@ -115,97 +130,21 @@ def _mm(position: Sequence[float]) -> str:
     return "(" + ", ".join(f"{v:.2f}" for v in position) + ") mm"
 
 
-def _padding_note(padded: int) -> list[str]:
-    return [f"{padded} voxels hold PixelPaddingValue: they lie outside the scanned field"] if padded else []
+def _in_suv(volume: Volume, dataset: Dataset | None, instances: Sequence[InstanceHeader]) -> Volume:
+    """PET in SUV where the file says all that it takes, else as it was with the reason; others as they are."""
+    if volume.source.modality != "PT" or volume.unit == "SUV":
+        return volume
+    try:
+        suv = body_weight_suv(dataset or open_image(instances[0]), [h.acquired for h in instances])
+    except VolumeError as error:
+        told = f"PET values are kept as rescaled: they are not converted to SUV, because {error}"
+        return replace(volume, notes=(*volume.notes, told))
+    if suv.factor != 1.0:
+        volume.voxels.mul_(suv.factor)
+    told = f"PET in SUV by body weight: values times {suv.factor:.6g} ({suv.told})"
+    return replace(volume, unit="SUV", notes=(*volume.notes, told))
 
 
-def _assemble(
-    voxels: NDArray[np.float32],
-    placed: Stack,
-    ordered: Sequence[InstanceHeader],
-    units: set[Unit],
-    notes: Sequence[str],
-) -> Volume:
-    first = ordered[0]
-    if len(units) > 1:
-        raise VolumeError(f"slices carry different units: {', '.join(sorted(units))}", "mixed-units")
-    unit = units.pop()
-    told = [*dict.fromkeys(note for h in ordered for note in h.notes), *notes, *placed.notes]
-    if first.modality == "CT" and unit != "HU":
-        told.append("the CT does not state a rescale to HU: values are as stored and carry no unit")
-    if first.modality == "PT":
-        told.append(PET_NOTE)
-    if not math.isfinite(float(voxels.sum(dtype=np.float64))):
-        raise VolumeError("the slices hold values that are not finite numbers", "not-finite")
-    source = Source(
-        study_uid=first.study_uid,
-        series_uid=first.series_uid,
-        sop_uids=tuple(h.sop_uid for h in ordered),
-        modality=first.modality,
-        body_part=first.body_part,
-        accession=first.accession,
-        path=first.path,
-    )
-    return Volume(torch.from_numpy(voxels), torch.from_numpy(placed.affine), unit, source, tuple(told))
-
-
-def _read_multiframe(instances: Sequence[InstanceHeader]) -> Volume:
-    """Enhanced multi-frame CT, MR, PET: geometry and rescale from the functional groups (PS3.3 C.7.6.16)."""
-    header = instances[0]
-    if len(instances) > 1:
-        raise VolumeError(
-            f"{len(instances)} multi-frame files share the series; expected one file, so read them one at a time",
-            "several-multiframes",
-        )
-    dataset = open_image(header)
-    frames = get(dataset, "PerFrameFunctionalGroupsSequence")
-    if not frames or len(frames) != header.frames:
-        raise VolumeError(
-            f"the file has {header.frames} frames and {len(frames or ())} per-frame functional groups; without one per"
-            " frame (a cine or an old multi-frame) the frames have no place in the patient",
-            "no-position",
-        )
-    shared = (get(dataset, "SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    groups = [_Frame(frame, shared) for frame in frames]
-    positions = np.array([g.numbers("PlanePositionSequence", "ImagePositionPatient", 3) for g in groups])
-    if any(len(group) > 1 for group in same_place(positions)):
-        raise VolumeError(
-            "several frames lie at one place (time points, echoes or b-values in one file); export each as a series",
-            "duplicate-position",
-        )
-    placed = stack(
-        positions,
-        np.array([g.numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6) for g in groups]),
-        np.array([g.numbers("PixelMeasuresSequence", "PixelSpacing", 2) for g in groups]),
-        next(iter(groups[0].numbers("PixelMeasuresSequence", "SliceThickness", 1, required=False)), None),
-    )
-    stored = decode(dataset).reshape(len(groups), header.rows, header.columns)
-    voxels = np.empty(stored.shape, dtype=np.float32)
-    units: set[Unit] = set()
-    for k, n in enumerate(placed.order):
-        told = groups[n].find("PixelValueTransformationSequence") or dataset
-        voxels[k] = modality_values(told, stored[n])
-        units.add(unit_of(told, header.modality))
-    note = f"{len(groups)} frames of one multi-frame file placed by their functional groups"
-    return _assemble(voxels, placed, [header], units, [note, *_padding_note(padded_pixels(dataset, stored))])
-
-
-class _Frame:
-    """Functional groups of one frame: its own, else the shared ones."""
-
-    def __init__(self, own: Dataset, shared: Dataset) -> None:
-        self.own, self.shared = own, shared
-
-    def find(self, group: str) -> Dataset | None:
-        for holder in (self.own, self.shared):
-            items = get(holder, group)
-            if items:
-                return items[0]
-        return None
-
-    def numbers(self, group: str, name: str, count: int, required: bool = True) -> tuple[float, ...]:
-        item = self.find(group)
-        found = numbers(item, name, count) if item is not None else ()
-        if required and not found:
-            raise VolumeError(f"a frame has no {name} in its functional groups", "no-position")
-        return found
+def _not_in(unit: Unit, volume: Volume) -> str:
+    why = next((note for note in volume.notes if "not converted to SUV" in note), "") if unit == "SUV" else ""
+    return f"the values carry the unit {volume.unit!r}, expected {unit!r}. {why}".strip()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from volumes.volume import VolumeError
+from volumes.errors import VolumeError
 
 Vector = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def stack(positions: Vector, orientations: Vector, spacings: Vector, thickness_m
     Raises VolumeError for a missing slice, variable spacing, mixed orientations, or two slices at one place.
     """
     along_i, along_j, normal = axes(orientations)
-    spacing = _one_spacing(spacings)
+    spacing = one_spacing(spacings)
     distance = positions @ normal
     order = np.argsort(distance, kind="stable")
     step, notes = _step(positions[order], distance[order], normal, thickness_mm)
@@ -75,6 +75,10 @@ def axes(orientations: Vector) -> tuple[Vector, Vector, Vector]:
 
 def same_place(positions: Vector) -> list[list[int]]:
     """Groups of slices (indices) that lie at one place, each group sorted, in order of first index."""
+    if _all_apart(positions):
+        return [[n] for n in range(len(positions))]
+    if len(positions) and _apart(positions):
+        return [[index] for index in range(len(positions))]
     groups: list[list[int]] = []
     by_cell: dict[tuple[int, ...], list[list[int]]] = {}
     for index, position in enumerate(positions):
@@ -93,7 +97,24 @@ def same_place(positions: Vector) -> list[list[int]]:
     return groups
 
 
-def _one_spacing(spacings: Vector) -> Vector:
+def _apart(positions: Vector) -> bool:
+    """Whether one coordinate alone already tells all slices apart: the usual case, and a hundred times faster."""
+    along = int(np.argmax(positions.max(axis=0) - positions.min(axis=0)))
+    return bool((np.diff(np.sort(positions[:, along])) > SAME_PLACE_MM).all())
+
+
+def _all_apart(positions: Vector) -> bool:
+    """Whether no two lie at one place, seen along the line of the stack; False may be wrong, True never is."""
+    if len(positions) < 2:
+        return True
+    with np.errstate(all="ignore"):  # damaged headers hold numbers that overflow
+        line = positions.max(axis=0) - positions.min(axis=0)
+        length = float(np.linalg.norm(line))
+        return length > 0 and float(np.diff(np.sort(positions @ (line / length))).min()) >= SAME_PLACE_MM
+
+
+def one_spacing(spacings: Vector) -> Vector:
+    """The (row, column) spacing in mm that N slices share; raises VolumeError when they differ or are not positive."""
     spread = float(np.abs(spacings - spacings[0]).max())
     if spread > 1e-3 or float(spacings.min()) <= 0:
         raise VolumeError(
@@ -127,11 +148,12 @@ def _step(
     tolerance = min(MAX_RESIDUAL_MM, 0.1 * float(np.median(gaps)))
     if residual > tolerance:
         raise _irregular(gaps, residual, tolerance)
+    notes = [f"two slices, {float(gaps[0]):.2f} mm apart: nothing shows whether one is missing between them"]
     cosine = abs(float(step @ normal)) / float(np.linalg.norm(step))
     angle = float(np.degrees(np.arccos(min(1.0, cosine))))
     if angle > 0.1:
-        return step, (f"slices are offset along a line {angle:.1f} degrees off their normal: kept as a sheared affine",)
-    return step, ()
+        notes.append(f"slices are offset along a line {angle:.1f} degrees off their normal: kept as a sheared affine")
+    return step, tuple(notes if count == 2 else notes[1:])
 
 
 def _irregular(gaps: Vector, residual: float, tolerance: float) -> VolumeError:

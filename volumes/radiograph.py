@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from volumes.archive import read_bytes
+from volumes.gray import LUMINANCE, gray, one_frame
 from volumes.header import get, integer, numbers, text
 from volumes.instance import InstanceHeader
 from volumes.pixels import decode, modality_values
@@ -21,7 +22,6 @@ from volumes.planes import open_image
 from volumes.transforms import MIRRORED
 from volumes.volume import Film, SeriesError, Source, View, VolumeError
 
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 PICTURE_NOTE = (
     "a picture file: it does not say whether it is a radiograph, which view it shows, or how large a pixel is"
 )
@@ -47,28 +47,19 @@ def film_view(header: InstanceHeader) -> View:
     return "unknown"
 
 
-def read_film(header: InstanceHeader) -> Film:
-    """One Film from one single-frame DICOM instance, unit "raw". Raises SeriesError with the reason."""
+def read_film(header: InstanceHeader, frame: int | None = None) -> Film:
+    """One Film from one DICOM instance, or one frame (from 0) of a cine run. Raises SeriesError with the reason."""
     try:
-        return _read(header)
+        return _read(header, frame)
     except VolumeError as error:
         raise SeriesError(f"instance {header.sop_uid} ({header.modality}): {error}", error.reason) from error
 
 
-def _read(header: InstanceHeader) -> Film:
-    if header.frames > 1:
-        raise VolumeError(
-            f"{header.frames} frames; a film has one. Cine runs are not read: export the frame to be read",
-            "multi-frame",
-        )
+def _read(header: InstanceHeader, frame: int | None) -> Film:
+    number, told = one_frame(header, frame)
     dataset = open_image(header)
-    stored = decode(dataset)
-    notes = list(header.notes)
-    if stored.ndim == 3 and stored.shape[-1] in (3, 4):
-        stored = stored[..., :3].astype(np.float32) @ LUMINANCE
-        notes.append("colour image turned into luminance (ITU-R BT.601)")
-    if stored.ndim != 2:
-        raise VolumeError(f"pixels have the shape {stored.shape}; expected (rows, columns)", "bad-description")
+    stored, changed = gray(dataset, decode(dataset), header, number)
+    notes = [*header.notes, *told, *changed]
     values = modality_values(dataset, stored)
     padding = _padding(dataset, stored)
     values, told = _bright_means_attenuation(dataset, values)

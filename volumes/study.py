@@ -2,96 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, TypedDict
 
 from volumes.archive import crawl
-from volumes.geometry import MAX_COSINE_ERROR, same_place
-from volumes.instance import Format, InstanceHeader, Refusal
-from volumes.volume import Film, SeriesError, Source, StudyError, Unit, View, Volume
+from volumes.errors import StudyError
+from volumes.grouping import FILM_MODALITIES as FILM_MODALITIES
+from volumes.grouping import SINGLE_IMAGES, Part, parts
+from volumes.instance import InstanceHeader, Refusal
+from volumes.series import VOLUME_FORMATS
+from volumes.series import Series as Series
 
-FILM_MODALITIES = ("CR", "DX", "DR", "RG", "RF", "SC", "XA", "MG", "PX", "IO")
-VOLUME_MODALITIES = ("CT", "MR", "PT")
+if TYPE_CHECKING:
+    from volumes.volume import Film, Unit, Volume
+
 FRONTAL = ("PA", "AP", "unknown")
-
-Kind = Literal["film", "volume", "other"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Instances that make one image. A DICOM series that mixes planes, sizes or time points becomes several parts."""
-
-    study_uid: str
-    series_uid: str
-    modality: str
-    view: View
-    body_part: str
-    description: str
-    instances: tuple[InstanceHeader, ...]
-    part: str = ""  # which part of a split DICOM series; empty when it was not split
-    unit: Unit = "raw"  # of NIfTI and NRRD only, as the caller said
-
-    @property
-    def n_instances(self) -> int:
-        """Number of files."""
-        return len(self.instances)
-
-    @property
-    def format(self) -> Format:
-        """dicom, nifti, nrrd or picture."""
-        return self.instances[0].format
-
-    @property
-    def kind(self) -> Kind:
-        """What `read` gives: a film, a volume, or a refusal (other)."""
-        if self.format == "picture" or (self.format == "dicom" and self.modality in FILM_MODALITIES):
-            return "film"
-        if self.format in ("nifti", "nrrd") or self.modality in VOLUME_MODALITIES:
-            return "volume"
-        return "other"
-
-    @property
-    def is_localizer(self) -> bool:
-        """Whether the file says that the image only served to plan the scan."""
-        return "LOCALIZER" in self.instances[0].image_type
-
-    def read(self) -> Volume | Film:
-        """The image: a Volume or a Film. Raises SeriesError that says what was found and what to do."""
-        first = self.instances[0]
-        if self.kind == "film":
-            from volumes.radiograph import read_film, read_picture
-
-            return read_picture(first) if first.format == "picture" else read_film(first)
-        if first.format == "nifti":
-            from volumes.nifti import read_nifti
-
-            return read_nifti(first.path, self.unit, self._source())
-        if first.format == "nrrd":
-            from volumes.nrrd import read_nrrd
-
-            return read_nrrd(first.path, self.unit, self._source())
-        if self.kind == "volume":
-            from volumes.dicom import read_volume
-
-            return read_volume(self.instances)
-        raise SeriesError(
-            f"series {self.series_uid} has the modality {self.modality or 'not stated'!r}; images of"
-            f" {', '.join(VOLUME_MODALITIES + FILM_MODALITIES)} are read",
-            "unsupported-modality",
-        )
-
-    def _source(self) -> Source:
-        first = self.instances[0]
-        return Source(self.study_uid, self.series_uid, (first.sop_uid,), self.modality, self.body_part, path=first.path)
-
-    def label(self) -> str:
-        """One line for messages: no patient, no free text."""
-        part = f", {self.part}" if self.part else ""
-        return f"{self.series_uid} ({self.modality or '?'}, {self.n_instances} images{part})"
 
 
 @dataclass(frozen=True)
@@ -122,14 +50,20 @@ class Study:
     def main_series(self, modality: str = "", series_uid: str = "") -> Series:
         """The one series to read: the only volume, else the only film, else the only frontal film.
 
-        Narrow the choice with `modality` or `series_uid`. Raises StudyError, listing the series, when several remain
+        Narrow the choice with `modality` or `series_uid` (a UID, or the address of a part: "UID#2"). Ultrasound is
+        read only when it is asked for so. Raises StudyError, listing the series, when several remain
         or none: nothing is picked silently.
         """
         readable = [s for s in self.series if s.kind != "other"]
-        asked = [s for s in readable if modality in ("", s.modality) and series_uid in ("", s.series_uid)]
+        asked = [s for s in readable if modality in ("", s.modality) and series_uid in ("", s.series_uid, s.address)]
+        if not modality and not series_uid:
+            asked = [s for s in asked if s.kind != "ultrasound"]
+        elif series_uid and len(asked) == 1:
+            return asked[0]
         volumes = [s for s in asked if s.kind == "volume" and not s.is_localizer]
         films = [s for s in asked if s.kind == "film"]
-        frontal = [s for s in films if s.view in FRONTAL]
+        films = films or [s for s in asked if s.kind == "ultrasound"]
+        frontal = [s for s in films if s.view in FRONTAL and s.kind == "film"]
         for candidates in (volumes, films if not volumes else [], frontal if not volumes else []):
             if len(candidates) == 1:
                 return candidates[0]
@@ -142,7 +76,7 @@ class Study:
             )
         raise StudyError(
             f"study {self.study_uid} holds {len(volumes) or len(films)} series that could be meant: {found}. Name"
-            " one by series_uid (--series-uid) or modality",
+            " one by series_uid (--series-uid; a part of a split series as UID#1) or modality",
             "ambiguous-series",
         )
 
@@ -181,7 +115,7 @@ def read_study(
         raise StudyError(f"{path}: the study {study_uid} is not there; found {uids}", "no-study")
     if series_uid:
         held = "; ".join(one.label() for s in chosen[:8] for one in s.series)
-        chosen = [replace(s, series=tuple(one for one in s.series if one.series_uid == series_uid)) for s in chosen]
+        chosen = [replace(s, series=_named(s.series, series_uid)) for s in chosen]
         chosen = [s for s in chosen if s.series]
         if not chosen:
             raise StudyError(f"{path}: the series {series_uid} is not there; found {held}", "no-series")
@@ -190,6 +124,10 @@ def read_study(
             f"{path}: holds {len(chosen)} studies: {uids}. Name one by study_uid (--study-uid)", "several-studies"
         )
     return chosen[0]
+
+
+def _named(series: Iterable[Series], series_uid: str) -> tuple[Series, ...]:
+    return tuple(one for one in series if series_uid in (one.series_uid, one.address))
 
 
 def read_studies(path: Path | str, *, unit: Unit = "raw", modality: str = "") -> list[Study]:
@@ -233,28 +171,47 @@ def _study(headers: list[InstanceHeader], unit: Unit, modality: str) -> Study:
     objects: list[InstanceHeader] = []
     for header in headers:
         if header.format == "dicom" and (not header.rows or header.modality in ("SEG", "RTDOSE", "PR", "KO", "SR")):
+            if not header.rows and _is_image(header.sop_class):
+                message = (
+                    f"instance {header.sop_uid} is by its class an image, and states no rows and columns; expected"
+                    " positive numbers. Export it again"
+                )
+                refusals.append(Refusal(header.path, "bad-description", message))
             objects.append(header)
         else:
             by_series.setdefault(header.series_uid, []).append(header)
     series: list[Series] = []
     for members in by_series.values():
-        parts = list(_parts(members))
-        if len(parts) > 1 and parts[0][0].modality not in FILM_MODALITIES:
-            sizes = " + ".join(str(len(p)) for p in parts)
-            message = f"series {members[0].series_uid} mixes planes, sizes or time points: read as {sizes} images"
-            refusals.append(Refusal(members[0].path, "split-series", message, "repair"))
-        for number, part in enumerate(parts, 1):
-            name = f"part {number} of {len(parts)}" if len(parts) > 1 else ""
+        found = parts(members)
+        if len(found) > 1 and found[0].instances[0].modality not in SINGLE_IMAGES:
+            refusals.append(_split_note(found))
+        for number, part in enumerate(found, 1):
+            name = f"part {number} of {len(found)}" if len(found) > 1 else ""
             series.append(_series(part, name, unit, modality))
     accession = next((h.accession for h in headers if h.accession), "")
     date = next((h.date for h in headers if h.date), "")
     return Study(first.study_uid, first.patient_key, accession, tuple(series), tuple(refusals), tuple(objects), date)
 
 
-def _series(members: Sequence[InstanceHeader], part: str, unit: Unit, modality: str) -> Series:
+@lru_cache(maxsize=256)
+def _is_image(sop_class: str) -> bool:
+    from pydicom.uid import UID
+
+    return "Image Storage" in UID(sop_class).name
+
+
+def _split_note(found: list[Part]) -> Refusal:
+    sizes = [str(len(p.frames) or len(p.instances)) for p in found]
+    listed = " + ".join(sizes) if len(sizes) <= 12 else f"{' + '.join(sizes[:12])} + ... ({len(sizes)} parts)"
+    first = found[0].instances[0]
+    message = f"series {first.series_uid} mixes planes, sizes or time points: read as {listed} images"
+    return Refusal(first.path, "split-series", message, "repair")
+
+
+def _series(found: Part, part: str, unit: Unit, modality: str) -> Series:
     from volumes.radiograph import film_view
 
-    first = members[0]
+    first = found.instances[0]
     stated = first.modality or (modality if first.format != "dicom" else "")
     film = first.format == "dicom" and stated in FILM_MODALITIES
     return Series(
@@ -264,65 +221,8 @@ def _series(members: Sequence[InstanceHeader], part: str, unit: Unit, modality: 
         view=film_view(first) if film else "unknown",
         body_part=first.body_part,
         description=first.description,
-        instances=tuple(members),
+        instances=found.instances,
         part=part,
-        unit=unit if first.format in ("nifti", "nrrd") else "raw",
+        unit=unit if first.format in VOLUME_FORMATS else "raw",
+        frames=found.frames,
     )
-
-
-def _parts(members: list[InstanceHeader]) -> Iterator[list[InstanceHeader]]:
-    """Split one DICOM series into images: one per film or multi-frame file, else by plane, size, kind and time."""
-    alone = [h for h in members if h.frames > 1 or h.modality in FILM_MODALITIES or h.format != "dicom"]
-    for header in alone:
-        yield [header]
-    groups: list[list[InstanceHeader]] = []
-    for header in members:
-        if header in alone:
-            continue
-        home = next((g for g in groups if _belongs(g[0], header)), None)
-        if home is None:
-            groups.append([header])
-        else:
-            home.append(header)
-    for group in groups:
-        yield from _time_points(group)
-
-
-def _belongs(a: InstanceHeader, b: InstanceHeader) -> bool:
-    """Whether two slices can lie in one stack: same matrix, plane, spacing and kind of image."""
-    if (a.rows, a.columns, a.modality, a.frame_of_reference) != (b.rows, b.columns, b.modality, b.frame_of_reference):
-        return False
-    if ("LOCALIZER" in a.image_type) != ("LOCALIZER" in b.image_type):
-        return False
-    planes = (a.orientation, b.orientation, MAX_COSINE_ERROR), (a.pixel_spacing, b.pixel_spacing, 1e-3)
-    for one, other, tolerance in planes:
-        if len(one) != len(other) or any(abs(x - y) > tolerance for x, y in zip(one, other, strict=True)):
-            return False
-    return bool(a.position) == bool(b.position)
-
-
-_TIME: tuple[Callable[[InstanceHeader], object], ...] = (
-    lambda h: h.time_point,
-    lambda h: h.echo,
-    lambda h: h.b_value,
-    lambda h: h.acquisition,
-    lambda h: h.image_type,
-)
-
-
-def _time_points(group: list[InstanceHeader]) -> Iterator[list[InstanceHeader]]:
-    """Split where one tag tells complete scans of the same places apart; else leave the doubles to the reader."""
-    if not group[0].position or len({h.position for h in group}) == len(group):
-        yield group
-        return
-    places = len(same_place(np.array([h.position for h in group])))
-    for tag in _TIME:
-        by_value: dict[object, list[InstanceHeader]] = {}
-        for header in group:
-            by_value.setdefault(tag(header), []).append(header)
-        if len(by_value) > 1 and all(
-            len(g) == places == len(same_place(np.array([h.position for h in g]))) for g in by_value.values()
-        ):
-            yield from by_value.values()
-            return
-    yield group

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import subprocess
+import time
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -11,6 +14,7 @@ import pytest
 from written_dicom import film, write, write_ct
 
 import volumes.archive as archive
+import volumes.zips as zips
 from volumes.archive import crawl, read_bytes
 from volumes.instance import InstanceHeader, Refusal, derived_uid, patient_key
 from volumes.volume import VolumeError
@@ -91,7 +95,7 @@ def test_a_zip_bomb_is_refused_with_numbers(tmp_path: Path) -> None:
 
 
 def test_a_zip_of_too_much_is_refused_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_ZIP_BYTES", 1000)
+    monkeypatch.setattr(zips, "MAX_ZIP_BYTES", 1000)
     with ZipFile(tmp_path / "a.zip", "w") as packed:
         packed.writestr("a", bytes(600))
         packed.writestr("b", bytes(600))
@@ -139,3 +143,109 @@ def test_links_in_a_circle_are_not_followed(tmp_path: Path) -> None:
 
 def test_a_missing_path_is_a_refusal_not_a_crash(tmp_path: Path) -> None:
     assert refusals(tmp_path / "absent") == [("missing-path", "no such file or folder; check the path")]
+
+
+def test_pipes_and_sockets_are_named_and_never_opened(tmp_path: Path) -> None:
+    """To open a pipe that nobody writes to would wait for ever."""
+    os.mkfifo(tmp_path / "a.dcm")
+    os.mkfifo(tmp_path / "b.zip")
+    os.mkfifo(tmp_path / "c.nii")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "d.dcm"))
+        os.symlink("/dev/zero", tmp_path / "e.dcm")
+
+        assert [reason for reason, _ in refusals(tmp_path)] == ["not-a-file"] * 5
+        for name in ("a.dcm", "b.zip", "c.nii", "d.dcm", "e.dcm"):
+            ((reason, message),) = refusals(tmp_path / name)
+            assert reason == "not-a-file"
+            assert "neither a regular file nor a folder" in message
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, digests: bool) -> None:
+    os.mkfifo(tmp_path / "a.dcm")
+    found = archive.read_location(str(tmp_path / "a.dcm"), digests)
+    assert isinstance(found, Refusal)
+    assert found.reason == "not-a-file"
+
+
+def test_folders_nested_deeper_than_python_may_recurse(tmp_path: Path) -> None:
+    """At the limit of paths a folder is refused by name; nothing above it is lost."""
+    at = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    with open(os.open("deep.dcm", os.O_WRONLY | os.O_CREAT, dir_fd=at), "wb") as stream:
+        stream.write(write(tmp_path / "top.dcm", film()).read_bytes())
+    os.close(at)
+
+    try:
+        found = list(crawl([tmp_path]))
+    finally:
+        remove(tmp_path)
+
+    assert [Path(f.path).name for f in found if isinstance(f, InstanceHeader)] == ["top.dcm", "deep.dcm"]
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    name, at = "n" * 250, os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    try:
+        assert refusals(tmp_path) == [("unreadable-folder", "the folder cannot be listed: File name too long")]
+        ((reason, _),) = refusals(tmp_path / ("x" * 5000))
+        assert reason == "missing-path"
+    finally:
+        remove(tmp_path)
+
+
+def remove(folder: Path) -> None:
+    """Pytest removes temporary folders by recursion, which stops at such depths."""
+    subprocess.run(["rm", "-rf", *folder.iterdir()], check=True)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "closed" / "1.dcm", film())
+    write(tmp_path / "open" / "1.dcm", film())
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+
+    assert refusals(tmp_path) == [("unreadable-folder", "the folder cannot be listed: Permission denied")]
+
+
+def test_names_that_are_no_text_are_refused_and_spelled_out(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/M\xfcller.dcm", "wb"):
+        pass
+    (found,) = crawl([tmp_path])
+    assert isinstance(found, Refusal)
+    assert found.reason == "unreadable-name"
+    assert found.where.encode().endswith(rb"M\udcfcller.dcm")
+
+
+def test_a_hundred_thousand_files_in_one_folder(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for number in range(100_000):
+        os.close(os.open(f"{number:06d}", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    began = time.monotonic()
+    assert sum(1 for _ in archive.locations([tmp_path])) == 100_000
+    assert time.monotonic() - began < 10
+
+
+def test_a_file_larger_than_asked_is_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "huge.dcm", "wb") as stream:
+        stream.truncate(2**40)  # takes no room: a hole
+    ((reason, message),) = refusals(tmp_path)
+    assert (reason, message) == ("too-large", f"the file holds {2**40} bytes; at most {4 * 2**30} are read at once")

@@ -1,35 +1,35 @@
 """Walking an archive: every file becomes a header or a refusal with a written reason, never a log line only.
 
-A location is a path, or `ARCHIVE.zip!/MEMBER`. Zips are read in memory and never unpacked, with limits on what they
-may hold. Patient names are not read; the patient's ID only becomes a pseudonym.
+A location is a path, or `ARCHIVE.zip!/MEMBER` (see zips.py). Patient names are not read; the patient's ID only becomes
+a pseudonym.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
+import stat
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 
+from volumes.errors import VolumeError
 from volumes.instance import Format, InstanceHeader, Refusal
-from volumes.volume import VolumeError
-
-ZIP_MARK = "!/"
-MAX_ZIP_MEMBERS = 200_000
-MAX_ZIP_BYTES = 32 * 2**30  # all members together, unpacked
-MAX_FILE_BYTES = 4 * 2**30  # one file or one member, unpacked
-MAX_ZIP_RATIO = 250  # unpacked to packed, asked of members over 64 MiB only: blank images pack well
-_RATIO_ASKED_BYTES = 64 * 2**20
+from volumes.zips import MAX_FILE_BYTES as MAX_FILE_BYTES
+from volumes.zips import ZIP_MARK as ZIP_MARK
+from volumes.zips import read_member, regular_file, split_zip
+from volumes.zips import zip_locations as zip_locations
 
 _SUFFIXES: dict[str, Format] = {
     ".nii": "nifti",
     ".nii.gz": "nifti",
     ".nrrd": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
     ".png": "picture",
     ".jpg": "picture",
     ".jpeg": "picture",
 }
+DIRECTORY_NAME = "DICOMDIR"  # PS3.10 8.6
+NOT_A_FILE = "neither a regular file nor a folder (a broken link, socket or device)"
 
 
 def file_format(name: str) -> Format | None:
@@ -39,122 +39,97 @@ def file_format(name: str) -> Format | None:
 
 
 def read_bytes(location: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """All bytes of a location. Raises VolumeError when it is missing, damaged, or larger than `limit` bytes."""
-    archive, mark, member = str(location).partition(ZIP_MARK)
-    if not mark or not archive.lower().endswith(".zip"):
-        return _read_file(Path(location), limit)
-    try:
-        opened = _open_zip(archive, os.getpid(), Path(archive).stat().st_mtime_ns)
-        info = opened.getinfo(member)
-        _check_member(info)
-        with opened.open(info) as stream:
-            data = stream.read(min(limit, info.file_size) + 1)  # headers may lie about the size: read one more byte
-    except (OSError, KeyError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
-        if isinstance(error, VolumeError):
-            raise
-        raise VolumeError(f"the zip member cannot be unpacked: {error}", "damaged-zip") from error
-    except Exception as error:  # zlib.error, lzma.LZMAError and others have no common base
-        raise VolumeError(f"the zip member cannot be unpacked: {error}", "damaged-zip") from error
-    if len(data) > min(limit, info.file_size):
-        raise VolumeError(f"the zip member unpacks to more than the {info.file_size} bytes it announces", "zip-bomb")
-    return data
+    """All bytes of a location. Raises VolumeError when it is missing, damaged, no file, or more than `limit` bytes."""
+    archive, member = split_zip(str(location))
+    return read_member(archive, member, limit) if member else _read_file(archive, limit)
 
 
-def _read_file(path: Path, limit: int) -> bytes:
+def _read_file(path: str, limit: int) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise VolumeError(f"the file holds {size} bytes; at most {limit} are read at once", "too-large")
-        return path.read_bytes()
+        with open(path, "rb", opener=regular_file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > limit:
+                raise VolumeError(f"the file holds {size} bytes; at most {limit} are read at once", "too-large")
+            return stream.read(size)
     except OSError as error:
         raise VolumeError(f"the file cannot be read: {error.strerror or error}", "unreadable-file") from error
 
 
-@lru_cache(maxsize=4)
-def _open_zip(path: str, pid: int, mtime_ns: int) -> zipfile.ZipFile:
-    # keyed by process: forked workers must not share one file offset; keyed by time: a replaced zip is opened anew
-    return zipfile.ZipFile(path)
-
-
-def _check_member(info: zipfile.ZipInfo) -> None:
-    if info.filename.startswith(("/", "\\")) or ".." in Path(info.filename.replace("\\", "/")).parts:
-        raise VolumeError("the zip member points outside the archive; such a file is not read", "path-traversal")
-    if info.flag_bits & 0x1:
-        raise VolumeError("the zip member is encrypted; unpack it with its password first", "encrypted-zip")
-    if info.file_size > MAX_FILE_BYTES:
-        raise VolumeError(
-            f"the zip member unpacks to {info.file_size} bytes; at most {MAX_FILE_BYTES} are read", "zip-bomb"
-        )
-    ratio = info.file_size / max(1, info.compress_size)
-    if info.file_size > _RATIO_ASKED_BYTES and ratio > MAX_ZIP_RATIO:
-        raise VolumeError(
-            f"the zip member unpacks {ratio:.0f}-fold to {info.file_size} bytes; at most {MAX_ZIP_RATIO}-fold is"
-            " taken for an image. Unpack it yourself if you trust it",
-            "zip-bomb",
-        )
-
-
-def zip_locations(path: Path) -> Iterator[str | Refusal]:
-    """Locations of the files in a zip, sorted by name, and a refusal for each that breaks a limit."""
-    try:
-        infos = _open_zip(str(path), os.getpid(), path.stat().st_mtime_ns).infolist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        yield Refusal(str(path), "damaged-zip", f"the zip archive cannot be opened: {error}")
-        return
-    total = sum(info.file_size for info in infos)
-    if len(infos) > MAX_ZIP_MEMBERS or total > MAX_ZIP_BYTES:
-        message = (
-            f"the zip archive holds {len(infos)} members and {total} bytes unpacked; at most {MAX_ZIP_MEMBERS} members"
-            f" and {MAX_ZIP_BYTES} bytes are read. Unpack it yourself if you trust it"
-        )
-        yield Refusal(str(path), "zip-bomb", message)
-        return
-    for info in sorted(infos, key=lambda i: i.filename):
-        if info.is_dir():
-            continue
-        where = f"{path}{ZIP_MARK}{info.filename}"
-        try:
-            _check_member(info)
-        except VolumeError as error:
-            yield Refusal(where, error.reason, str(error))
-            continue
-        yield where
-
-
 def locations(paths: Iterable[Path | str]) -> Iterator[str | Refusal]:
-    """Every file below the paths, in a fixed order. Symlinked folders are not followed (loops) and are named."""
-    for path in map(Path, paths):
-        if path.is_dir():
-            for folder, folders, files in os.walk(path):
-                folders.sort()
-                for name in folders:
-                    if os.path.islink(os.path.join(folder, name)):
-                        where = os.path.join(folder, name)
-                        yield Refusal(where, "symlinked-folder", "symlinked folders are not followed; give its target")
-                for name in sorted(files):
-                    yield from _one(Path(folder) / name)
-        elif path.exists():
-            yield from _one(path)
+    """Every file below the paths, in a fixed order. Symlinked folders are not followed (loops) and are named.
+
+    A path to a DICOMDIR stands for the files that it lists; below a folder every file is read, listed or not.
+    """
+    for path in map(str, paths):
+        if os.path.isdir(path):
+            yield from _walk(path)
+        elif not os.path.lexists(path):
+            yield Refusal(path, "missing-path", "no such file or folder; check the path")
+        elif os.path.basename(path).upper() == DIRECTORY_NAME:
+            from volumes.dicomdir import listed  # needs pydicom, which walking does not
+
+            yield from listed(path)
         else:
-            yield Refusal(str(path), "missing-path", "no such file or folder; check the path")
+            yield from _one(path)
 
 
-def _one(path: Path) -> Iterator[str | Refusal]:
-    if path.suffix.lower() == ".zip":
-        yield from zip_locations(path)
-    elif path.is_file():
-        yield str(path)
+def _walk(root: str) -> Iterator[str | Refusal]:
+    """Folder by folder without recursion: archives may be nested deeper than Python may."""
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            why = f"the folder cannot be listed: {error.strerror or error}"
+            yield Refusal(_shown(folder), "unreadable-folder", why)
+            continue
+        folders = [entry for entry in entries if entry.is_dir()]
+        for entry in folders:
+            if entry.is_symlink():
+                why = "symlinked folders are not followed; give its target"
+                yield Refusal(_shown(entry.path), "symlinked-folder", why)
+        for entry in entries:
+            if not entry.is_dir():
+                yield from _one(entry.path)
+        waiting += [entry.path for entry in reversed(folders) if not entry.is_symlink()]
+
+
+def _one(path: str) -> Iterator[str | Refusal]:
+    if _shown(path) != path:
+        yield Refusal(_shown(path), "unreadable-name", "the name is no valid UTF-8, which no table can keep; rename it")
+        return
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        regular = False
+    if not regular:
+        yield Refusal(path, "not-a-file", NOT_A_FILE)
+    elif path[-4:].lower() == ".zip":
+        yield from zip_locations(Path(path))
     else:
-        yield Refusal(str(path), "not-a-file", "neither a regular file nor a folder (a broken link, socket or device)")
+        yield path
+
+
+def _shown(path: str) -> str:
+    """A name as text that can be stored: bytes that are no UTF-8 are spelled out."""
+    return path.encode(errors="backslashreplace").decode()
 
 
 def crawl(paths: Iterable[Path | str], digests: bool = True) -> Iterator[InstanceHeader | Refusal]:
     """One header or refusal per file below `paths` (files, folders, zips), in a fixed order, one file in memory.
 
     With `digests` every file is read whole for its sha256; without, DICOM files on disk are read up to the pixels.
+    After the refusal of a DICOMDIR, which is no image, come those of files that it lists and that are not there.
     """
     for location in locations(paths):
-        yield location if isinstance(location, Refusal) else read_location(location, digests)
+        found = location if isinstance(location, Refusal) else read_location(location, digests)
+        yield found
+        if isinstance(found, Refusal) and found.reason == "dicomdir":
+            from volumes.dicomdir import audit
+
+            yield from audit(found.where)
 
 
 def read_location(location: str, digests: bool = True) -> InstanceHeader | Refusal:

@@ -1,10 +1,11 @@
-"""NRRD with an attached header -> Volume. A small reader: raw or gzip data, three dimensions, a named space.
+"""NRRD with an attached header -> Volume. A small reader: raw, gzip or bzip2, three dimensions, a named space.
 
 Format: teem.sourceforge.net/nrrd/format.html. Whatever else the format can do is refused by name.
 """
 
 from __future__ import annotations
 
+import bz2
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from volumes.archive import read_bytes
+from volumes.archive import MAX_FILE_BYTES, read_bytes
 from volumes.instance import derived_uid
 from volumes.nifti import unzip
 from volumes.volume import SeriesError, Source, Unit, Volume
@@ -28,6 +29,7 @@ _TYPES = {
     "float": "f4",
     "double": "f8",
 }
+_GZIP, _BZIP2 = ("gzip", "gz"), ("bzip2", "bz2")
 _TO_LPS = {
     **dict.fromkeys(("left-posterior-superior", "lps"), (1.0, 1.0, 1.0)),
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1.0, -1.0, 1.0)),
@@ -39,7 +41,7 @@ def read_nrrd(path: str | Path, unit: Unit = "raw", source: Source | None = None
     """Voxels (D, H, W) in `unit`, which the caller knows and the file cannot say. Raises SeriesError."""
     data = read_bytes(path)
     fields, body = _split(data)
-    shape = tuple(int(n) for n in fields.get("sizes", "").split() if n.isdigit())
+    shape = tuple(int(n) for n in fields.get("sizes", "").split() if n.isascii() and n.isdigit())
     if len(shape) != 3 or min(shape) < 1:
         raise SeriesError(f"the NRRD has sizes {fields.get('sizes')!r}; expected three positive numbers", "not-3d")
     voxels = _values(fields, body, shape)
@@ -71,20 +73,40 @@ def _values(fields: dict[str, str], body: bytes, shape: tuple[int, ...]) -> NDAr
     code = _TYPES.get(fields.get("type", ""))
     encoding = fields.get("encoding", "")
     skips = {fields.get(name, "0") for name in ("line skip", "lineskip", "byte skip", "byteskip")}
-    if code is None or encoding not in ("raw", "gzip", "gz") or skips != {"0"}:
+    if code is None or encoding not in ("raw", *_GZIP, *_BZIP2) or skips != {"0"}:
         raise SeriesError(
             f"the NRRD has type {fields.get('type')!r}, encoding {encoding!r} and skips {sorted(skips)}; this reader"
-            " takes numbers in raw or gzip encoding without skips. 3D Slicer or SimpleITK can convert it",
+            " takes numbers in raw, gzip or bzip2 encoding without skips. 3D Slicer or SimpleITK can convert it",
             "unsupported-nrrd",
         )
     big = fields.get("endian", "little") == "big"
     dtype = np.dtype(code).newbyteorder(">" if big else "<")
-    raw = body if encoding == "raw" else unzip(body)
-    expected = int(np.prod(shape)) * dtype.itemsize
+    expected = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    raw = body
+    if encoding in (*_GZIP, *_BZIP2):
+        raw = unzip(body, lambda _: expected) if encoding in _GZIP else _unpack_bzip2(body, expected)
     if len(raw) != expected:
         raise SeriesError(f"the NRRD holds {len(raw)} bytes of voxels; expected {expected}", "damaged-nrrd")
+    if dtype.itemsize > 1 and fields.get("endian") not in ("little", "big"):
+        raise SeriesError(
+            f"the NRRD has the endian {fields.get('endian')!r} for numbers of {dtype.itemsize} bytes; expected little"
+            " or big",
+            "damaged-nrrd",
+        )
     stored = np.frombuffer(raw, dtype=dtype).reshape(shape[::-1])  # the first axis is the fastest
-    return np.ascontiguousarray(stored, dtype=np.float32)
+    return np.array(stored, dtype=np.float32, order="C")  # a copy: the bytes of a file cannot be written to
+
+
+def _unpack_bzip2(body: bytes, expected: int) -> bytes:
+    """All bytes, one more when there are too many. Its blocks carry checksums, which are verified."""
+    stream = bz2.BZ2Decompressor()
+    try:
+        found = stream.decompress(body, min(expected, MAX_FILE_BYTES) + 1)
+    except (OSError, ValueError) as error:
+        raise SeriesError(f"the bzip2 voxels are damaged ({error}); fetch it again", "damaged-nrrd") from error
+    if len(found) == expected and not stream.eof:
+        raise SeriesError("the bzip2 voxels are truncated: their checksum is missing", "damaged-nrrd")
+    return found
 
 
 def _affine(fields: dict[str, str]) -> NDArray[np.float64]:
@@ -97,6 +119,9 @@ def _affine(fields: dict[str, str]) -> NDArray[np.float64]:
             f" {fields.get('space origin')!r}; expected a patient space, three directions and an origin",
             "no-orientation",
         )
+    units = {unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))}
+    if not units <= {"mm", "millimeter", "millimetre", ""}:
+        raise SeriesError(f"the NRRD counts space in {sorted(units)}; expected mm", "other-units")
     affine = np.eye(4)
     for column, vector in enumerate(reversed(vectors)):  # file order i, j, k; ours k, j, i
         affine[:3, column] = np.asarray(vector) * flips

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.tables import MAX_CELL, Columns, detect_columns
 from volumes.instance import Refusal, derived_uid, patient_key
-from volumes.volume import View
+
+if TYPE_CHECKING:
+    from volumes.volume import View
 
 SUFFIXES = (".csv", ".tsv")
 _VIEWS: Mapping[str, View] = {

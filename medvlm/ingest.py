@@ -10,94 +10,33 @@ What is repaired or refused is a row in the catalog. Summaries and messages carr
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from medvlm import ingest_files, ingest_reports, ingest_studies
+from medvlm import ingest_files, ingest_ledger, ingest_reports, ingest_studies
 from medvlm.film_table import FilmRow, is_film_table, read_film_table
+from medvlm.ingest_engine import Engine, Name, engine_of
+from medvlm.ingest_lock import sole_writer
+from medvlm.ingest_read import missing_by_index
 from medvlm.ingest_studies import Stated
+from medvlm.ingest_summary import FileCounts, IngestSummary, Problem, summarize
+from medvlm.ingest_summary import without_path as without_path
 from reports.sourced import SourcedReport
 from reports.tables import Columns
-from volumes.archive import ZIP_MARK
 from volumes.catalog import Catalog
+from volumes.catalog_file import explained
+from volumes.errors import VolumeError
 from volumes.instance import Refusal
-from volumes.volume import Unit, VolumeError
+from volumes.isolation import Workers
 
-_WORST = 10
-# the first are the worst: patients or studies may be mixed up, then images or reports are lost, then the rest
-_GRAVE = (
-    "several-patients",
-    "other-patient",
-    "duplicate-uid",
-    "ambiguous-accession",
-    "several-reports",
-    "conflicting-report",
-    "conflicting-row",
-    "missing-slice",
-    "truncated-file",
-)
-_UID = re.compile(r"[\d.]+")
-_HARMLESS = ("not-an-image", "dicomdir", "unknown-format", "empty-report", "superseded", "duplicate-report")
+if TYPE_CHECKING:
+    from volumes.volume import Unit
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One kind of refusal or repair: how often, and one example without any path."""
-
-    kind: str
-    reason: str
-    count: int
-    example: str
-
-
-@dataclass(frozen=True)
-class IngestSummary:
-    """What the catalog holds after a call, what the call did, and the ten worst problems."""
-
-    studies: int
-    patients: int
-    series: int
-    images: int
-    modalities: dict[str, int]
-    splits: dict[str, int]
-    reports_read: int
-    reports_matched: int
-    studies_without_report: int
-    findings: int
-    refusals: int
-    repairs: int
-    files_read: int
-    files_unchanged: int
-    files_gone: int
-    problems: tuple[Problem, ...]
-    audit: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {**asdict(self), "problems": [asdict(p) for p in self.problems], "audit": list(self.audit)}
-
-    def text(self) -> str:
-        """For people: a few lines of counts, then the problems, worst first."""
-        modalities = ", ".join(f"{count} {name}" for name, count in sorted(self.modalities.items())) or "none"
-        splits = ", ".join(f"{name} {count}" for name, count in self.splits.items())
-        lines = [
-            f"{self.studies} studies of {self.patients} patients ({modalities}):"
-            f" {self.series} series, {self.images} images",
-            f"{self.reports_matched} of {self.reports_read} reports joined a study;"
-            f" {self.studies_without_report} studies have none; {self.findings} findings read",
-            f"splits by patient: {splits}",
-            f"files: {self.files_read} read, {self.files_unchanged} unchanged, {self.files_gone} gone",
-            f"{self.refusals} refusals, {self.repairs} repairs (table refusals of the catalog)",
-        ]
-        lines += [f"  {p.kind} {p.reason} x {p.count}: {p.example}" for p in self.problems]
-        if self.audit:
-            lines.append(f"audit: {len(self.audit)} remarks")
-            lines += [f"  {remark}" for remark in self.audit[:_WORST]]
-        return "\n".join(lines)
+# a write-ahead log of 64 MiB and a page cache of 128 MiB: written for a million rows, harmless for ten
+_FOR_BULK = ("PRAGMA wal_autocheckpoint = 16384", "PRAGMA cache_size = -131072")
 
 
 def ingest(
@@ -111,6 +50,9 @@ def ingest(
     modality: str = "",
     split_fractions: Sequence[float] = (0.8, 0.1, 0.1),
     split_seed: int = 0,
+    engine: Name | Engine = "local",
+    near_duplicates: bool = False,
+    verify: bool = False,
 ) -> IngestSummary:
     """Read archives and reports into a catalog; a second call reads only what is new or has changed.
 
@@ -119,37 +61,80 @@ def ingest(
         reports: Folders or files of HL7 v2, FHIR, DICOM SR, CSV, JSON Lines or text. A CSV whose rows name image files
             that are there is a table of films: each row is a study, with or without text.
         out: The catalog, one database file.
-        workers: Processes that read headers.
+        workers: Processes that read files, each file bounded to 5 s and 1 GiB. With 0 this process reads, unbounded.
         resume: Continue a catalog that is there. When False, a catalog that is there is refused.
         columns: Names of the columns of tables; usual names are found by themselves.
         unit: Unit of NIfTI and NRRD files, which do not state it.
         modality: Modality of NIfTI and NRRD files, "CT" for example.
         split_fractions: Shares of the patients in train, validation and test.
         split_seed: Keys the assignment; the same seed gives the same split in every catalog.
+        engine: Where files are read: "local", or "ray" for a Ray cluster (see `RayEngine`).
+        near_duplicates: Also look for images that are nearly the same; this decodes one image of every series.
+        verify: Also decode every pixel once, name what does not decode, and keep the digest of the rest.
 
     Raises: VolumeError when there is nothing to read ("nothing-given", "missing-path"), when the catalog is there and
-    `resume` is False ("catalog-exists"), or when it is of another version ("bad-catalog").
+    `resume` is False ("catalog-exists"), or when it is of another version ("bad-catalog"); when another ingest is
+    writing to it ("catalog-busy"); when it cannot be written ("not-writable", "disk-full").
     """
     roots, sources, out = _paths(archives), _paths(reports), Path(out)
     _check(roots, sources, out, resume)
-    if out.is_file():
-        Catalog.open(out).close()  # refuses another version and other files
-    with Catalog.create(out) as catalog:
-        ingest_files.create_ledger(catalog)
-        ingest_studies.create_tables(catalog)
-        ingest_reports.create_tables(catalog)
-        run = catalog.start_run("ingest", json.dumps({"archives": len(roots), "reports": len(sources)}))
-        tables = [p for p in dict.fromkeys((*roots, *sources)) if is_film_table(p, columns)]
-        named = [place for table in tables for place in _keep_table(catalog, table, columns)]
-        files = ingest_files.read_files(catalog, [p for p in roots if p not in tables], named, run, workers)
-        ingest_studies.write_studies(catalog, Stated(unit, modality))
-        ingest_reports.read_sources(catalog, [p for p in sources if p not in tables], columns)
-        counts, told = ingest_reports.join_reports(catalog)
-        _write_refusals(catalog, told)
-        splits = catalog.assign_splits(split_fractions, split_seed)
-        summary = _summary(catalog, files, counts, splits)
-        catalog.finish_run(run, json.dumps(summary.to_dict()))
+    reader = engine_of(engine, workers)
+    form = [ingest_studies.FORM, ingest_reports.FORMAT]
+    request = json.dumps(
+        [*form, str(Stated(unit, modality)), list(split_fractions), split_seed, near_duplicates, verify]
+    )
+    try:
+        with sole_writer(out), Catalog.create(out) as catalog:
+            for pragma in _FOR_BULK:
+                catalog.connection.execute(pragma)
+            ingest_files.create_ledger(catalog)
+            ingest_studies.create_tables(catalog)
+            ingest_reports.create_tables(catalog)
+            run = catalog.start_run("ingest", json.dumps({"archives": len(roots), "reports": len(sources)}))
+            tables = [p for p in dict.fromkeys((*roots, *sources)) if is_film_table(p, columns)]
+            named = [place for table in tables for place in _keep_table(catalog, table, columns)]
+            files = ingest_files.read_files(catalog, [p for p in roots if p not in tables], named, reader)
+            ingest_reports.read_sources(catalog, [p for p in sources if p not in tables], columns)
+            summary = _concluded(catalog, request, files)
+            if summary is None:
+                ingest_studies.write_studies(catalog, Stated(unit, modality))
+                ingest_reports.join_reports(catalog, _file_refusals(catalog, workers))
+                catalog.assign_splits(split_fractions, split_seed)
+                if near_duplicates:
+                    from medvlm.ingest_likeness import look_at_series  # decodes, hence loads torch
+
+                    look_at_series(catalog, workers)
+                if verify:
+                    from medvlm.ingest_verify import verify_images
+
+                    verify_images(catalog, workers)
+                summary = summarize(catalog, files)
+                _conclude(catalog, request, summary)
+            catalog.finish_run(run, json.dumps(summary.to_dict()))
+    except sqlite3.OperationalError as error:
+        raise explained(Path(out.name), error) from error
     return summary
+
+
+def _concluded(catalog: Catalog, request: str, files: FileCounts) -> IngestSummary | None:
+    """What the last call concluded, when it asked the same and nothing has changed since."""
+    query = "SELECT summary FROM conclusion WHERE request = ?"
+    row = catalog.connection.execute(query, (request,)).fetchone()
+    if row is None:
+        return None
+    stored = json.loads(row[0])
+    if stored.keys() != {field.name for field in fields(IngestSummary)}:
+        return None  # written by another version
+    stored["problems"] = tuple(Problem(**problem) for problem in stored["problems"])
+    stored["audit"] = tuple(stored["audit"])
+    stored.update(files_read=files.read, files_unchanged=files.unchanged, files_gone=files.gone)
+    return IngestSummary(**stored)
+
+
+def _conclude(catalog: Catalog, request: str, summary: IngestSummary) -> None:
+    with catalog.transaction() as db:
+        catalog.forget_conclusion()
+        db.execute("INSERT INTO conclusion VALUES (?, ?)", (request, json.dumps(summary.to_dict())))
 
 
 def _paths(given: Sequence[Path | str]) -> list[Path]:
@@ -170,6 +155,10 @@ def _check(roots: Sequence[Path], sources: Sequence[Path], out: Path, resume: bo
 
 def _keep_table(catalog: Catalog, table: Path, columns: Columns | None) -> list[str]:
     """Keep the rows of a table of films; returns the locations of the films."""
+    fingerprint = ingest_reports.fingerprint([table], columns)
+    if ingest_reports.is_kept(catalog, str(table), fingerprint):
+        query = "SELECT location FROM ingest_rows WHERE table_ = ? ORDER BY location"
+        return [row[0] for row in catalog.connection.execute(query, (str(table),))]
     rows: list[FilmRow] = []
     refusals: list[Refusal] = []
     for one in read_film_table(table, columns):
@@ -178,7 +167,7 @@ def _keep_table(catalog: Catalog, table: Path, columns: Columns | None) -> list[
         else:
             rows.append(one)
     refusals += ingest_studies.set_table_rows(catalog, str(table), rows)
-    ingest_reports.keep_source(catalog, str(table), _texts(rows, refusals))
+    ingest_reports.keep_source(catalog, str(table), _texts(rows, refusals), fingerprint)
     return [row.location for row in rows]
 
 
@@ -189,69 +178,16 @@ def _texts(rows: Sequence[FilmRow], refusals: Sequence[Refusal]) -> Iterator[Sou
             yield SourcedReport(row.text, image=row.location, source=row.source)
 
 
-def _write_refusals(catalog: Catalog, told: Sequence[Refusal]) -> None:
-    """Replace the refusals that belong to no study: of files, of table rows and of reports."""
-    with catalog.transaction() as db:
-        db.execute("DELETE FROM refusals WHERE study_uid = ''")
-        query = "SELECT location, reason, message FROM ingest_files WHERE reason IS NOT NULL ORDER BY location"
-        for place, reason, message in db.execute(query).fetchall():
-            catalog.add_refusal(Refusal(place, reason, message))
-        for refusal in told:
-            catalog.add_refusal(refusal)
-
-
-def _summary(
-    catalog: Catalog, files: ingest_files.FileCounts, counts: ingest_reports.ReportCounts, splits: dict[str, int]
-) -> IngestSummary:
-    db = catalog.connection
-
-    def number(query: str) -> int:
-        return int(db.execute(query).fetchone()[0])
-
-    studies = number("SELECT COUNT(*) FROM studies")
-    return IngestSummary(
-        studies=studies,
-        patients=number("SELECT COUNT(DISTINCT patient_key) FROM studies"),
-        series=number("SELECT COUNT(*) FROM series"),
-        images=number("SELECT COUNT(*) FROM instances WHERE is_image"),
-        modalities=dict(db.execute("SELECT modality, COUNT(*) FROM studies GROUP BY modality ORDER BY modality")),
-        splits=splits,
-        reports_read=counts.read,
-        reports_matched=counts.matched,
-        studies_without_report=studies - counts.matched,
-        findings=number("SELECT COUNT(*) FROM findings"),
-        refusals=number("SELECT COUNT(*) FROM refusals WHERE kind = 'refusal'"),
-        repairs=number("SELECT COUNT(*) FROM refusals WHERE kind = 'repair'"),
-        files_read=files.read,
-        files_unchanged=files.unchanged,
-        files_gone=files.gone,
-        problems=_problems(db),
-        audit=tuple(catalog.audit()),
-    )
-
-
-def _problems(db: sqlite3.Connection) -> tuple[Problem, ...]:
-    """Kinds of refusals and repairs, worst first, with one example each that names no path."""
-    query = "SELECT kind, reason, COUNT(*), MIN(rowid) FROM refusals GROUP BY kind, reason"
-    found = []
-    for kind, reason, count, first in db.execute(query).fetchall():
-        where, message = db.execute("SELECT where_, message FROM refusals WHERE rowid = ?", (first,)).fetchone()
-        found.append(Problem(kind, reason, count, without_path(message, where)))
-    return tuple(sorted(found, key=_gravity)[:_WORST])
-
-
-def _gravity(problem: Problem) -> tuple[int, int, int, str]:
-    rank = _GRAVE.index(problem.reason) if problem.reason in _GRAVE else len(_GRAVE)
-    rank += problem.reason in _HARMLESS
-    return problem.kind == "repair", rank, -problem.count, problem.reason
-
-
-def without_path(message: str, where: str) -> str:
-    """A message without the location that it may repeat: folders, file names and zip members may hold a name."""
-    archive, _, member = where.partition(ZIP_MARK)
-    parts = [where, archive, member]
-    for path in (Path(archive), Path(member)):
-        parts += [str(path.parent), path.name]
-    for part in sorted({p for p in parts if len(p) > 2 and not _UID.fullmatch(p)}, key=len, reverse=True):
-        message = message.replace(part, "…")
-    return message
+def _file_refusals(catalog: Catalog, workers: int) -> Iterator[Refusal]:
+    """Refusals of files, as the ledger has them, and of those that a DICOMDIR lists and that are not there."""
+    indexes: list[str] = []
+    for refusal in ingest_ledger.refusals(catalog.connection):
+        yield refusal
+        if refusal.reason == "dicomdir":
+            indexes.append(refusal.where)
+    if not workers:
+        yield from (refusal for where in indexes for refusal in missing_by_index(where))
+    elif indexes:
+        with Workers(missing_by_index, 1) as pool:
+            for where, found in pool.map(indexes):
+                yield from [Refusal(where, found.reason, str(found))] if isinstance(found, VolumeError) else found

@@ -1,196 +1,265 @@
-"""First stage of ingest: read the header of every file once, and remember it by path, size and time.
+"""First stage of ingest: read the header of every file once, and remember it by place, size and times.
 
-The ledger is a table beside the catalog's. A file whose path, size and time are unchanged is not opened again, so a
-call that was killed continues where it stopped, and tomorrow's call reads tomorrow's files only.
+An unchanged folder costs the times of its files. A call that was killed continues where it stopped, and tomorrow's call
+reads tomorrow's files only.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from volumes.archive import ZIP_MARK, locations, read_location
-from volumes.catalog import Catalog
-from volumes.instance import InstanceHeader, Refusal
-
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS ingest_state(key TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS ingest_files(
-        location TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime REAL NOT NULL, run INTEGER NOT NULL,
-        study_uid TEXT, header TEXT, reason TEXT, message TEXT)""",
-    "CREATE INDEX IF NOT EXISTS ingest_files_by_study ON ingest_files(study_uid)",
+from medvlm.ingest_engine import Engine
+from medvlm.ingest_ledger import (
+    SCHEMA,
+    TABLES,
+    KnownPage,
+    Page,
+    cut,
+    drop_pages,
+    join,
+    known_lines,
+    known_pages,
+    page_content,
+    write_page,
 )
-_BATCH = 128  # outcomes per transaction
-_POOL_FROM = 2000  # fewer new files are read in this process: starting others takes seconds
-_CHUNK = 32  # files per job
-_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")  # uncompressed transfer syntaxes
-_BELOW_A_BYTE = ("SEG",)  # modalities whose pixels may take one bit each
-# headers of another form than today's are not trusted: then every file is read again
-FORMAT = "2 " + " ".join(f.name for f in fields(InstanceHeader))
-_TUPLES = tuple(f.name for f in fields(InstanceHeader) if str(f.type).startswith("tuple"))
+from medvlm.ingest_read import FORMAT, Found, refusal_line
+from medvlm.ingest_summary import FileCounts
+from medvlm.ingest_walk import NOT_A_FILE, Entry, Listing, entries_digest, listed, open_zip, walk
+from volumes.archive import DIRECTORY_NAME, locations
+from volumes.catalog import Catalog
+
+_BATCH = 2000  # files per transaction, about
 
 
 @dataclass
-class FileCounts:
-    """How many files were opened in this call, were known from an earlier one, and are gone since then."""
+class _Folder:
+    """A folder whose pages are being replaced."""
 
-    read: int = 0
-    unchanged: int = 0
-    gone: int = 0
+    folder_id: int
+    digest: bytes
+    files: int
+    stale: list[KnownPage]
+    pages: int = 0  # still to be written
+    names: set[str] = field(default_factory=set)  # on new pages, where old ones go
+
+
+@dataclass
+class _Walked:
+    """What one call has met: folders by id, and paths of which nothing could be learned."""
+
+    seen: set[int] = field(default_factory=set)
+    closed: list[str] = field(default_factory=list)
+
+
+_Waiting = deque[tuple[_Folder, Page]]
 
 
 def create_ledger(catalog: Catalog) -> None:
     """Make the ledger; empty it when it was written by another version."""
-    for statement in _SCHEMA:
+    for statement in SCHEMA:
         catalog.connection.execute(statement)
     with catalog.transaction() as db:
         row = db.execute("SELECT value FROM ingest_state WHERE key = 'format'").fetchone()
         if row is None or row[0] != FORMAT:
-            db.execute("DELETE FROM ingest_files")
+            for table in TABLES:
+                db.execute(f"DELETE FROM {table}")
+            db.execute("DROP TABLE IF EXISTS ingest_files")  # the ledger of older versions
             db.execute("INSERT OR REPLACE INTO ingest_state VALUES ('format', ?)", (FORMAT,))
 
 
-def read_files(catalog: Catalog, roots: Sequence[Path], named: Sequence[str], run: int, workers: int) -> FileCounts:
+def read_files(catalog: Catalog, roots: Sequence[Path], named: Sequence[str], engine: Engine) -> FileCounts:
     """Bring the ledger up to date with everything below `roots` and with the locations in `named`.
 
-    What lay below the roots in an earlier call and is gone now leaves the ledger.
+    What lay below the roots in an earlier call and is gone now leaves the ledger; what lies in a folder that cannot be
+    listed today does not.
     """
-    counts = FileCounts()
-    first = set(named)  # a table of films and a folder may speak of the same files
-    below = (place for place in locations(roots) if not isinstance(place, str) or place not in first)
-    outcomes = _read(_wanted(catalog, chain(dict.fromkeys(named), below), run, counts), workers)
+    counts, walked = FileCounts(), _Walked()
+    waiting: _Waiting = deque()
+    batch: list[tuple[_Folder, Page]] = []
+    files = 0
     with tqdm(desc="read headers", unit="file", disable=None) as bar:
-        while batch := list(islice(outcomes, _BATCH)):
-            with catalog.transaction() as db:
-                rows = [_row(outcome, run) for outcome in batch]
-                db.executemany("INSERT OR REPLACE INTO ingest_files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            counts.read += len(batch)
-            bar.update(len(batch))
-    with catalog.transaction() as db:
-        counts.gone = _forget(db, roots, named, run)
+        results = engine.read(_wanted(catalog, _listings(roots, named), walked, counts, waiting))
+        for folder, page, read in _filled(results, waiting):
+            batch.append((folder, page))
+            counts.read += read
+            bar.update(read)
+            files += len(page.entries)
+            if files >= _BATCH:
+                _write(catalog, batch, counts)
+                files = 0
+        _write(catalog, batch, counts)
+    counts.gone += _forget(catalog, roots, walked)
     return counts
 
 
-def load_header(text: str) -> InstanceHeader:
-    """A header as the ledger keeps it."""
-    stored: dict[str, Any] = json.loads(text)
-    stored.update((name, tuple(stored[name])) for name in _TUPLES)
-    return InstanceHeader(**stored)
+def _listings(roots: Sequence[Path], named: Sequence[str]) -> Iterator[Listing]:
+    """Folders below the roots; then, by folder, the files that were given one by one or that tables name."""
+    alone = [str(root) for root in roots if not root.is_dir() and root.suffix.lower() != ".zip"]
+    beside: dict[str, set[str]] = {}
+    for location in (*named, *alone, *_indexed(alone)):
+        folder, name = os.path.split(location)
+        beside.setdefault(folder, set()).add(name)
+    for listing in walk([root for root in roots if str(root) not in alone]):
+        beside.pop(listing.folder, None)
+        yield listing
+    for folder, names in sorted(beside.items()):
+        yield listed(folder, names)
 
 
-@dataclass(frozen=True)
-class _File:
-    location: str
-    size: int
-    mtime: float
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    file: _File
-    found: InstanceHeader | Refusal
+def _indexed(files: Sequence[str]) -> Iterator[str]:
+    """Files that are listed by those of the given files that are DICOMDIRs; what they lack is told later."""
+    for path in files:
+        if os.path.basename(path).upper() == DIRECTORY_NAME:
+            yield from (place for place in locations([path]) if isinstance(place, str))
 
 
 def _wanted(
-    catalog: Catalog, found: Iterable[str | Refusal], run: int, counts: FileCounts
-) -> Iterator[_File | _Outcome]:
-    """New and changed files, and what walking refused; unchanged files are marked as seen in this run."""
+    catalog: Catalog, listings: Iterator[Listing], walked: _Walked, counts: FileCounts, waiting: _Waiting
+) -> Iterator[str]:
+    """Locations of new and changed files. Their pages are put into `waiting` before, in the same order."""
     db = catalog.connection
-    for place in found:
-        if isinstance(place, Refusal):
-            yield _Outcome(_File(place.where, 0, 0.0), place)
+    for listing in listings:
+        query = "SELECT folder_id, digest, files FROM ingest_folders WHERE folder = ?"
+        known = db.execute(query, (listing.folder,)).fetchone()
+        if known is not None and known[0] in walked.seen:
+            continue  # a root inside another root
+        if listing.unreadable:
+            walked.closed.append(listing.folder)
+        if known is not None and (listing.unreadable or not listing.whole):
+            _complete(db, listing, known[0])
+        digest = listing.digest()
+        if known is not None and known[1] == digest:
+            counts.unchanged += known[2]
+            walked.seen.add(known[0])
             continue
-        file = _stat(place)
-        known = db.execute("SELECT size, mtime FROM ingest_files WHERE location = ?", (place,)).fetchone()
-        if known is None or known != (file.size, file.mtime):
-            yield file
+        if listing.stamp:
+            open_zip(listing)
+        folder = _begin(catalog, listing, digest, None if known is None else known[0])
+        walked.seen.add(folder.folder_id)
+        yield from _changed(db, folder, listing, counts, waiting)
+
+
+def _complete(db: sqlite3.Connection, listing: Listing, folder_id: int) -> None:
+    """Add what the ledger has of a folder of which only some files were listed."""
+    there = {entry[0] for entry in listing.entries}
+    for page in known_pages(db, folder_id):
+        for entry, (_, line) in page_content(db, page.page_id):
+            name, size, *_ = entry
+            if name and name not in there:
+                there.add(name)
+                listing.entries.append(entry)
+                if size == NOT_A_FILE:
+                    reason, message = json.loads(line)
+                    listing.refused[name] = (reason, message)
+    listing.entries.sort()
+
+
+def _begin(catalog: Catalog, listing: Listing, digest: bytes, folder_id: int | None) -> _Folder:
+    files = sum(entry[1] != NOT_A_FILE for entry in listing.entries)
+    if folder_id is not None:
+        return _Folder(folder_id, digest, files, known_pages(catalog.connection, folder_id))
+    with catalog.transaction() as db:
+        query = "INSERT INTO ingest_folders(folder, mark, digest, files) VALUES (?, ?, NULL, 0)"
+        return _Folder(int(db.execute(query, (listing.folder, listing.mark)).lastrowid or 0), digest, files, [])
+
+
+def _changed(
+    db: sqlite3.Connection, folder: _Folder, listing: Listing, counts: FileCounts, waiting: _Waiting
+) -> Iterator[str]:
+    """Put the changed pages of one folder into `waiting` and yield the locations that they lack."""
+    old = {page.digest: page for page in folder.stale}
+    fresh: list[Sequence[Entry]] = []
+    for entries in cut(listing.entries):
+        if old.pop(entries_digest(entries), None) is None:
+            fresh.append(entries)
         else:
-            db.execute("UPDATE ingest_files SET run = ? WHERE location = ?", (run, place))
-            counts.unchanged += 1
+            counts.unchanged += sum(entry[1] != NOT_A_FILE for entry in entries)
+    folder.stale = list(old.values())
+    if not fresh:  # whole pages are gone and no other has changed, or the last call was killed before its last word
+        fresh.append([])
+    folder.pages = len(fresh)
+    if folder.stale:
+        folder.names = {entry[0] for entries in fresh for entry in entries}
+    for entries in fresh:
+        page = Page(folder.folder_id, listing.folder, listing.mark, entries)
+        page.lines = {name: refusal_line(*told) for name, told in _refused(listing, entries)}
+        if entries and folder.stale:
+            lines = known_lines(db, folder.stale, entries)
+            counts.unchanged += sum(name not in page.lines for name in lines)
+            page.lines = {**lines, **page.lines}
+        waiting.append((folder, page))
+        yield from (page.location(name) for name in page.missing())
 
 
-def _stat(location: str) -> _File:
-    """Size and time of a file; of a member of a zip, those of the zip."""
-    try:
-        found = os.stat(location.partition(ZIP_MARK)[0])
-    except OSError:
-        return _File(location, -1, 0.0)  # reading it will say why
-    return _File(location, found.st_size, found.st_mtime)
+def _refused(listing: Listing, entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """What walking refused on a page, by name."""
+    for name, size, *_ in entries if listing.refused else ():
+        if size == NOT_A_FILE:
+            yield name, listing.refused[name]
 
 
-def _read(wanted: Iterator[_File | _Outcome], workers: int) -> Iterator[_Outcome]:
-    """Read the headers, in this process when there are few, else in `workers` processes with a bounded queue."""
-    first = list(islice(wanted, _POOL_FROM))
-    if workers <= 1 or len(first) < _POOL_FROM:
-        for file in chain(first, wanted):
-            yield file if isinstance(file, _Outcome) else _look(file)
+def _filled(results: Iterator[Found], waiting: _Waiting) -> Iterator[tuple[_Folder, Page, int]]:
+    """Pages with all lines, in order, and how many of their files were read for that."""
+    for found in results:
+        while not (names := waiting[0][1].missing()):
+            yield *waiting.popleft(), 0
+        page = waiting[0][1]
+        page.lines[names[0]] = found
+        for name in names[1:]:
+            page.lines[name] = next(results)
+        yield *waiting.popleft(), len(names)
+    while waiting:
+        yield *waiting.popleft(), 0
+
+
+def _write(catalog: Catalog, batch: list[tuple[_Folder, Page]], counts: FileCounts) -> None:
+    """Write pages in one transaction; the last page of a folder makes it known as unchanged from now on."""
+    if not batch:
         return
-    every = chain(first, wanted)
-    # spawned, not forked: the caller may hold threads of torch
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[Future[list[_Outcome]]] = deque()
-        try:
-            while chunk := list(islice(every, _CHUNK)):
-                waiting.append(pool.submit(_look_all, chunk))
-                if len(waiting) >= 4 * workers:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with catalog.transaction() as db:
+        catalog.forget_conclusion()
+        for folder, page in batch:
+            if page.entries:
+                write_page(db, page)
+            folder.pages -= 1
+            if folder.pages:  # a folder of which old and new pages are there is never taken for unchanged
+                db.execute("UPDATE ingest_folders SET digest = NULL WHERE folder_id = ?", (folder.folder_id,))
+            else:
+                counts.gone += _gone(db, folder)
+                drop_pages(db, folder.stale)
+                query = "UPDATE ingest_folders SET digest = ?, files = ? WHERE folder_id = ?"
+                db.execute(query, (folder.digest, folder.files, folder.folder_id))
+    batch.clear()
 
 
-def _look_all(files: Sequence[_File | _Outcome]) -> list[_Outcome]:
-    return [file if isinstance(file, _Outcome) else _look(file) for file in files]
+def _gone(db: sqlite3.Connection, folder: _Folder) -> int:
+    """How many files of the old pages are on no new page."""
+    old = {e[0] for page in folder.stale for e, _ in page_content(db, page.page_id) if e[1] != NOT_A_FILE}
+    return len(old - folder.names)
 
 
-def _look(file: _File) -> _Outcome:
-    found = read_location(file.location)
-    if isinstance(found, InstanceHeader):
-        short = _truncated(found)
-        found = short or found
-    return _Outcome(file, found)
-
-
-def _truncated(header: InstanceHeader) -> Refusal | None:
-    """A file that is smaller than its own pixels. A lower bound: one byte per pixel, uncompressed only."""
-    least = header.rows * header.columns * header.frames
-    if header.transfer_syntax not in _PLAIN or header.modality in _BELOW_A_BYTE or header.size >= least:
-        return None
-    message = (
-        f"instance {header.sop_uid}: the file holds {header.size} bytes, its {header.frames} x {header.rows} x"
-        f" {header.columns} pixels need at least {least}; fetch it again from the archive"
-    )
-    return Refusal(header.path, "truncated-file", message)
-
-
-def _row(outcome: _Outcome, run: int) -> tuple[object, ...]:
-    file, found = outcome.file, outcome.found
-    if isinstance(found, Refusal):
-        return (file.location, file.size, file.mtime, run, None, None, found.reason, found.message)
-    header = json.dumps(asdict(found), ensure_ascii=False)
-    return (file.location, file.size, file.mtime, run, found.study_uid, header, None, None)
-
-
-def _forget(db: sqlite3.Connection, roots: Sequence[Path], named: Sequence[str], run: int) -> int:
-    """Drop what this call should have met and did not: it is no longer there."""
-    gone = 0
-    for root in map(str, roots):
-        for mark in (os.sep, ZIP_MARK):
-            prefix = root.rstrip(os.sep) + mark
-            query = "DELETE FROM ingest_files WHERE run != ? AND substr(location, 1, ?) = ?"
-            gone += db.execute(query, (run, len(prefix), prefix)).rowcount
-        gone += db.execute("DELETE FROM ingest_files WHERE run != ? AND location = ?", (run, root)).rowcount
-    return gone
+def _forget(catalog: Catalog, roots: Sequence[Path], walked: _Walked) -> int:
+    """Drop the folders and zips below the roots that this call should have met and did not; how many files they had."""
+    closed = tuple(join(folder, os.sep, "x")[:-1] for folder in walked.closed)
+    files = 0
+    with catalog.transaction() as db:
+        for root in map(str, roots):
+            prefix = join(root, os.sep, "x")[:-1]
+            query = "SELECT folder_id, folder FROM ingest_folders WHERE folder = ? OR substr(folder, 1, ?) = ?"
+            below = db.execute(query, (root, len(prefix), prefix))
+            gone = [key for key, path in below if key not in walked.seen and not (closed and path.startswith(closed))]
+            for folder_id in gone:
+                catalog.forget_conclusion()
+                pages = known_pages(db, folder_id)
+                files += _gone(db, _Folder(folder_id, b"", 0, pages))
+                drop_pages(db, pages)
+                db.execute("DELETE FROM ingest_folders WHERE folder_id = ?", (folder_id,))
+    return files

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -33,6 +35,17 @@ _SCHEMA = (
         source TEXT NOT NULL, place INTEGER NOT NULL, is_report INTEGER NOT NULL, content TEXT NOT NULL,
         PRIMARY KEY(source, place))""",
 )
+_PASSING = (  # filled and read within one call
+    """CREATE TEMP TABLE IF NOT EXISTS matches(
+        study_uid TEXT NOT NULL, number INTEGER PRIMARY KEY, source TEXT NOT NULL, place INTEGER NOT NULL,
+        by TEXT NOT NULL)""",
+    """CREATE TEMP TABLE IF NOT EXISTS chosen(
+        report_id TEXT PRIMARY KEY, source TEXT NOT NULL, place INTEGER NOT NULL, study_uid TEXT NOT NULL,
+        by TEXT NOT NULL) WITHOUT ROWID""",
+)
+_NEXT_CHOSEN = """
+    SELECT c.report_id, c.study_uid, c.by, r.content FROM chosen c JOIN ingest_reports r USING(source, place)
+    WHERE c.report_id > ? ORDER BY c.report_id LIMIT ?"""
 _RANK = {"preliminary": 0, "final": 1, "corrected": 2}
 _BATCH = 100  # reports per transaction; understanding a text takes milliseconds
 
@@ -50,6 +63,7 @@ class _Match:
     report: SourcedReport
     study_uid: str
     by: str
+    number: int = 0  # in the order of all reports
 
 
 def create_tables(catalog: Catalog) -> None:
@@ -74,22 +88,28 @@ def read_sources(catalog: Catalog, paths: Sequence[Path], columns: Columns | Non
     if not paths:
         return
     names = sorted(map(str, paths))
-    fingerprint = _fingerprint(paths, columns)
+    now = fingerprint(paths, columns)
     source = json.dumps(names)
-    known = catalog.connection.execute("SELECT fingerprint FROM ingest_sources WHERE source = ?", (source,)).fetchone()
-    if known is not None and known[0] == fingerprint:
+    if is_kept(catalog, source, now):
         return
     found = tqdm(read_reports(paths, columns), desc="read reports", unit="report", disable=None)
-    keep_source(catalog, source, found, fingerprint)
+    keep_source(catalog, source, found, now)
     with catalog.transaction() as db:  # an earlier call with fewer paths is part of this one
         for (other,) in db.execute("SELECT source FROM ingest_sources WHERE source LIKE '[%'").fetchall():
             if other != source and set(json.loads(other)) <= set(names):
                 _drop(db, other)
 
 
+def is_kept(catalog: Catalog, source: str, fingerprint: str) -> bool:
+    """Whether a source was read when it was as it is now."""
+    query = "SELECT 1 FROM ingest_sources WHERE source = ? AND fingerprint = ?"
+    return catalog.connection.execute(query, (source, fingerprint)).fetchone() is not None
+
+
 def keep_source(catalog: Catalog, source: str, found: Iterable[SourcedReport | Refusal], fingerprint: str = "") -> None:
     """Replace what one source holds, in one transaction."""
     with catalog.transaction() as db:
+        catalog.forget_conclusion()
         _drop(db, source)
         db.executemany(
             "INSERT INTO ingest_reports VALUES (?, ?, ?, ?)",
@@ -101,29 +121,62 @@ def keep_source(catalog: Catalog, source: str, found: Iterable[SourcedReport | R
         db.execute("INSERT INTO ingest_sources VALUES (?, ?)", (source, fingerprint))
 
 
-def join_reports(catalog: Catalog) -> tuple[ReportCounts, list[Refusal]]:
-    """Give every study its report, and return every refusal and repair that was met on the way."""
-    counts, told = ReportCounts(), []
-    by_study: dict[str, list[_Match]] = {}
-    for one in _kept(catalog.connection):
+def join_reports(catalog: Catalog, first: Iterable[Refusal] = ()) -> ReportCounts:
+    """Give every study its report, and write the refusals that belong to no study: `first`, then those of reports.
+
+    Goes through the reports twice, so that one study's reports are in memory at a time and not those of all.
+    """
+    db, counts = catalog.connection, ReportCounts()
+    with catalog.transaction():
+        db.execute("DELETE FROM refusals WHERE study_uid = ''")
+        for refusal in first:
+            catalog.add_refusal(refusal)
+        _match_all(catalog, counts)
+        db.execute("DELETE FROM chosen")
+        for matches in _by_study(db):
+            best, losers = _choose(matches)
+            for refusal in losers:
+                catalog.add_refusal(refusal)
+            for match in best:
+                key = report_id(match.study_uid, match.report.text)
+                db.execute(
+                    "INSERT INTO chosen SELECT ?, source, place, study_uid, by FROM matches WHERE number = ?",
+                    (key, match.number),
+                )
+                counts.matched += 1
+    _write(catalog)
+    return counts
+
+
+def _match_all(catalog: Catalog, counts: ReportCounts) -> None:
+    """Find the study of every report; those that have none become refusals at once."""
+    db = catalog.connection
+    for statement in _PASSING:
+        db.execute(statement)
+    db.execute("DELETE FROM matches")
+    for number, (source, place, one) in enumerate(_kept(db)):
         if isinstance(one, Refusal):
-            told.append(one)
+            catalog.add_refusal(one)
             continue
         counts.read += 1
-        told += [Refusal(one.source, "repaired-report", note, "repair") for note in one.notes]
-        match = _match(catalog.connection, one)
+        for note in one.notes:
+            catalog.add_refusal(Refusal(one.source, "repaired-report", note, "repair"))
+        match = _match(db, one)
         if isinstance(match, Refusal):
-            told.append(match)
+            catalog.add_refusal(match)
         else:
-            by_study.setdefault(match.study_uid, []).append(match)
-    chosen: list[_Match] = []
-    for matches in by_study.values():
-        best, losers = _choose(matches)
-        chosen += best
-        told += losers
-    counts.matched = len(chosen)
-    _write(catalog, chosen)
-    return counts, told
+            db.execute("INSERT INTO matches VALUES (?, ?, ?, ?, ?)", (match.study_uid, number, source, place, match.by))
+
+
+def _by_study(db: sqlite3.Connection) -> Iterator[list[_Match]]:
+    """All reports of one study, study after study."""
+    query = (
+        "SELECT m.study_uid, m.number, m.by, r.content FROM matches m JOIN ingest_reports r USING(source, place)"
+        " ORDER BY m.study_uid, m.number"
+    )
+    rows = ((study, _Match(_report(content), study, by, number)) for study, number, by, content in db.execute(query))
+    for _, group in groupby(rows, key=itemgetter(0)):
+        yield [match for _, match in group]
 
 
 def _drop(db: sqlite3.Connection, source: str) -> None:
@@ -131,16 +184,19 @@ def _drop(db: sqlite3.Connection, source: str) -> None:
         db.execute(f"DELETE FROM {table} WHERE source = ?", (source,))
 
 
-def _kept(db: sqlite3.Connection) -> Iterator[SourcedReport | Refusal]:
-    for is_report, content in db.execute("SELECT is_report, content FROM ingest_reports ORDER BY source, place"):
-        stored = json.loads(content)
-        if is_report:
-            yield SourcedReport(**{**stored, "notes": tuple(stored["notes"])})
-        else:
-            yield Refusal(**stored)
+def _kept(db: sqlite3.Connection) -> Iterator[tuple[str, int, SourcedReport | Refusal]]:
+    """Every kept report or refusal, with where it is kept."""
+    query = "SELECT source, place, is_report, content FROM ingest_reports ORDER BY source, place"
+    for source, place, is_report, content in db.execute(query):
+        yield source, place, _report(content) if is_report else Refusal(**json.loads(content))
 
 
-def _fingerprint(paths: Sequence[Path], columns: Columns | None) -> str:
+def _report(content: str) -> SourcedReport:
+    stored = json.loads(content)
+    return SourcedReport(**{**stored, "notes": tuple(stored["notes"])})
+
+
+def fingerprint(paths: Sequence[Path], columns: Columns | None) -> str:
     """Digest of path, size and time of every file below the paths."""
     digest = hashlib.sha256(repr((FORMAT, columns)).encode())
     for path in paths:
@@ -150,7 +206,7 @@ def _fingerprint(paths: Sequence[Path], columns: Columns | None) -> str:
                 found = os.stat(file)
             except OSError:
                 continue  # the reader names it
-            digest.update(f"{file}\x1f{found.st_size}\x1f{found.st_mtime_ns}\x1e".encode())
+            digest.update(f"{file}\x1f{found.st_size}\x1f{found.st_mtime_ns}\x1f{found.st_ctime_ns}\x1e".encode())
     return digest.hexdigest()
 
 
@@ -230,23 +286,24 @@ def _weight(match: _Match) -> tuple[int, str]:
     return _RANK.get(match.report.status, -1), match.report.issued
 
 
-def _write(catalog: Catalog, chosen: Sequence[_Match]) -> None:
-    """Make the reports of the catalog exactly these. Texts that are there already are not understood again."""
-    store = ReportStore(catalog.connection)
-    rows: Mapping[str, ReportRow] = {row.report_id: row for row in map(_report_row, chosen)}
-    there = {row.report_id: row for row in store.all()}
+def _write(catalog: Catalog) -> None:
+    """Make the reports of the catalog the chosen ones. Texts that are there already are not understood again."""
+    db, store = catalog.connection, ReportStore(catalog.connection)
     with catalog.transaction():
-        for old in there.keys() - rows.keys():
+        gone = "SELECT report_id FROM reports WHERE report_id NOT IN (SELECT report_id FROM chosen)"
+        for (old,) in db.execute(gone).fetchall():
             store.remove(old)
-    new = [row for key, row in rows.items() if there.get(key) != row]
-    bar = tqdm(total=len(new), desc="find in reports", unit="report", disable=None)
-    for start in range(0, len(new), _BATCH):
-        with catalog.transaction():
-            for row in new[start : start + _BATCH]:
-                found = store.findings(row.report_id) if row.report_id in there else find(row.text)
-                store.add(row, found)
-                bar.update()
-    bar.close()
+    total = db.execute("SELECT COUNT(*) FROM chosen").fetchone()[0]
+    after = ""
+    with tqdm(desc="find in reports", total=total, unit="report", disable=None) as bar:
+        while batch := db.execute(_NEXT_CHOSEN, (after, _BATCH)).fetchall():
+            with catalog.transaction():
+                for key, study, by, content in batch:
+                    row, there = _report_row(_Match(_report(content), study, by)), store.get(study)
+                    if row != there:
+                        store.add(row, store.findings(key) if there and there.report_id == key else find(row.text))
+            after = batch[-1][0]
+            bar.update(len(batch))
 
 
 def _report_row(match: _Match) -> ReportRow:

@@ -18,8 +18,8 @@ from reports.sourced import ReportStatus, SourcedReport, refuse, tidy
 from reports.structured import is_dicom, read_structured
 from reports.tables import Columns, read_csv, read_json_lines
 from volumes.archive import read_bytes
+from volumes.errors import VolumeError
 from volumes.instance import Refusal
-from volumes.volume import VolumeError
 
 __all__ = ["Columns", "Refusal", "ReportStatus", "SourcedReport", "read_reports"]
 

@@ -119,6 +119,7 @@ def fill(catalog: Catalog, folder: Path, patients: int) -> None:
             uid = f"1.2.826.0.1.9.{patient + 1}.{visit + 1}"
             pixels = np.full((6, 5), patient * 10 + visit, np.uint16).tobytes()
             tags = {"PatientID": f"P{patient}", "StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
+            tags["AccessionNumber"] = f"A{patient}-{visit}"
             write(folder / f"{uid}.dcm", film(**tags, PixelData=pixels))
     for study in studies_in(folder):
         catalog.add_study(study)

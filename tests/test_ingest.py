@@ -19,7 +19,8 @@ from PIL import Image
 
 import medvlm.ingest_reports
 import volumes.archive
-from medvlm.ingest import ingest, without_path
+from medvlm.ingest import IngestSummary, without_path
+from medvlm.ingest import ingest as ingest_with_workers
 from medvlm.simulate import simulate
 from reports.findings import find
 from reports.messages import oru_message
@@ -32,7 +33,12 @@ from volumes.volume import VolumeError
 
 SEED = 4
 TEXT = "FINDINGS: Small left pleural effusion. No pneumothorax.\n\nIMPRESSION: Left pleural effusion."
-TABLES = ("patients", "studies", "series", "instances", "refusals", "reports", "findings")
+TABLES = ("patients", "studies", "series", "instances", "refusals", "remarks", "facts", "reports", "findings")
+
+
+def ingest(*given: Any, **named: Any) -> IngestSummary:
+    """Reads in this process, which saves the seconds that workers take to start; they have tests of their own."""
+    return ingest_with_workers(*given, **{"workers": 0, **named})
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +120,7 @@ def test_a_second_call_opens_no_file_and_changes_nothing(hospital, tmp_path, mon
         raise AssertionError("an unchanged file was read again")
 
     monkeypatch.setattr(volumes.archive, "read_location", closed)
-    monkeypatch.setattr("medvlm.ingest_files.read_location", closed)
+    monkeypatch.setattr("medvlm.ingest_read.read_location", closed)
     monkeypatch.setattr(medvlm.ingest_reports, "read_reports", closed)
     monkeypatch.setattr(medvlm.ingest_reports, "find", closed)
     summary = ingest([hospital / "dicom"], [hospital / "messages"], out)
@@ -173,7 +179,8 @@ def _killed_in(target: str, calls: int) -> Callable[[pytest.MonkeyPatch], None]:
 @pytest.mark.parametrize(
     ("target", "calls"),
     [
-        ("medvlm.ingest_files._look", 9),
+        ("medvlm.ingest_read.read_location", 9),
+        ("medvlm.ingest_files.write_page", 3),
         ("medvlm.ingest_files._forget", 1),
         ("Catalog.add_study", 1),
         ("Catalog.add_study", 5),
@@ -451,8 +458,7 @@ def test_many_files_are_read_by_processes_to_the_same_catalog(tmp_path, monkeypa
     for n in range(12):
         _film(tmp_path / "archive", f"study{n}", f"P{n}")
     ingest([tmp_path / "archive"], [], tmp_path / "one.db", workers=1)
-    monkeypatch.setattr("medvlm.ingest_files._POOL_FROM", 4)
-    monkeypatch.setattr("medvlm.ingest_files._CHUNK", 2)
+    monkeypatch.setattr("medvlm.ingest_engine._CHUNK", 2)
     ingest([tmp_path / "archive"], [], tmp_path / "two.db", workers=2)
     assert _content(tmp_path / "one.db") == _content(tmp_path / "two.db")
 
@@ -466,7 +472,7 @@ def test_real_dicom_series(real_data, tmp_path) -> None:
     with Catalog.open(tmp_path / "catalog.db") as catalog:
         for row in catalog.studies(modality="mr"):
             assert [s for s in catalog.series(row.study_uid) if s.kind == "volume"]
-        known = catalog.connection.execute("SELECT COUNT(*) FROM ingest_files").fetchone()[0]
+        known = catalog.connection.execute("SELECT SUM(files) FROM ingest_folders").fetchone()[0]
     assert summary.files_read == known
     again = ingest(zips, [], tmp_path / "catalog.db")
     assert (again.files_read, again.studies, again.repairs) == (0, summary.studies, summary.repairs)

@@ -6,45 +6,27 @@ them, and folder names may hold a name: keep the file as confidential as the arc
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from volumes.archive import read_location
+from volumes.audit import audit
+from volumes.catalog_file import create_file, open_file
+from volumes.errors import StudyError, VolumeError
 from volumes.instance import InstanceHeader, Refusal
-from volumes.splits import SPLITS, audit, split_of
+from volumes.splits import SPLITS, split_of
 from volumes.study import Series, Study, group_studies
-from volumes.transforms import FILM_MODALITIES
-from volumes.volume import Film, StudyError, Unit, Volume, VolumeError
+from volumes.study_audit import facts, remarks
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from volumes.volume import Film, Unit, Volume
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS patients(patient_key TEXT PRIMARY KEY, split TEXT);
-CREATE TABLE IF NOT EXISTS studies(
-    study_uid TEXT PRIMARY KEY, patient_key TEXT NOT NULL REFERENCES patients(patient_key), accession TEXT NOT NULL,
-    modality TEXT NOT NULL, date TEXT NOT NULL, simulated INTEGER NOT NULL, split TEXT);
-CREATE INDEX IF NOT EXISTS studies_by_patient ON studies(patient_key);
-CREATE INDEX IF NOT EXISTS studies_by_accession ON studies(accession);
-CREATE TABLE IF NOT EXISTS series(
-    study_uid TEXT NOT NULL REFERENCES studies(study_uid), series_uid TEXT NOT NULL, part TEXT NOT NULL,
-    modality TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL, body_part TEXT NOT NULL, unit TEXT NOT NULL,
-    n_instances INTEGER NOT NULL, PRIMARY KEY(study_uid, series_uid, part));
-CREATE TABLE IF NOT EXISTS instances(
-    path TEXT PRIMARY KEY, study_uid TEXT NOT NULL REFERENCES studies(study_uid), series_uid TEXT NOT NULL,
-    part TEXT NOT NULL, sop_uid TEXT NOT NULL, size INTEGER NOT NULL, mtime REAL NOT NULL, sha256 TEXT NOT NULL,
-    pixel_sha256 TEXT NOT NULL, is_image INTEGER NOT NULL, place INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS instances_by_series ON instances(study_uid, series_uid, part);
-CREATE INDEX IF NOT EXISTS instances_by_sop ON instances(sop_uid);
-CREATE INDEX IF NOT EXISTS instances_by_pixels ON instances(pixel_sha256);
-CREATE TABLE IF NOT EXISTS refusals(
-    where_ TEXT NOT NULL, kind TEXT NOT NULL CHECK(kind IN ('repair', 'refusal')), reason TEXT NOT NULL,
-    message TEXT NOT NULL, study_uid TEXT NOT NULL DEFAULT '', UNIQUE(where_, kind, reason, message));
-CREATE TABLE IF NOT EXISTS runs(
-    run_id INTEGER PRIMARY KEY, started TEXT NOT NULL, finished TEXT, command TEXT NOT NULL, detail TEXT NOT NULL);
-"""
+_COUNTED = ("patients", "studies", "series", "instances", "refusals", "remarks", "facts", "reports", "findings")
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,7 @@ class SeriesRow:
 
     def read(self) -> Volume | Film:
         """The image, as `Series.read` gives it. Raises StudyError when a file is gone, SeriesError when it is bad."""
-        return read_series(self.paths, self.series_uid, self.unit, self.modality)
+        return read_series(self.paths, self.series_uid, self.unit, self.modality, self.part)
 
 
 class Catalog:
@@ -89,26 +71,18 @@ class Catalog:
 
     @classmethod
     def create(cls, path: Path | str) -> Catalog:
-        """Make a catalog, or open the one that is there. The folder is made when it is absent."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        catalog = cls(Path(path), _connect(Path(path)))
-        catalog.connection.executescript(_SCHEMA)
-        catalog.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        return catalog
+        """Make a catalog, or open the one that is there, also of an older version. The folder is made when absent.
+
+        Raises VolumeError when another file is there or when nothing can be written there.
+        """
+        return cls(Path(path), create_file(Path(path)))
 
     @classmethod
     def open(cls, path: Path | str) -> Catalog:
         """Open a catalog. Raises VolumeError when there is none or it is of another version."""
         if not Path(path).is_file():
             raise VolumeError(f"{path}: no catalog there; `medvlm ingest` makes one", "no-catalog")
-        try:
-            connection = _connect(Path(path))
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            raise VolumeError(f"{path}: not a catalog: {error}", "bad-catalog") from error
-        if version != SCHEMA_VERSION:
-            raise VolumeError(f"{path}: catalog version {version}, not {SCHEMA_VERSION}; ingest again", "bad-catalog")
-        return cls(Path(path), connection)
+        return cls(Path(path), open_file(Path(path)))
 
     def __enter__(self) -> Catalog:
         return self
@@ -130,9 +104,14 @@ class Catalog:
         try:
             yield self.connection
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            with suppress(sqlite3.OperationalError):  # a full disk has rolled back by itself
+                self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
+
+    def forget_conclusion(self) -> None:
+        """Forget what the last ingest concluded, because something has changed; in the caller's transaction."""
+        self.connection.execute("DELETE FROM conclusion")
 
     def add_study(self, study: Study, patient_key: str | None = None) -> None:
         """Write one study in one transaction. Doing it again changes nothing; new files of a known study are added.
@@ -142,6 +121,7 @@ class Catalog:
         """
         key = patient_key or study.patient_key
         with self.transaction() as db:
+            self.forget_conclusion()
             known = db.execute("SELECT patient_key FROM studies WHERE study_uid = ?", (study.study_uid,)).fetchone()
             if known is not None and known[0] != key:
                 raise StudyError(
@@ -164,6 +144,8 @@ class Catalog:
                     key,
                 ),
             )
+            held = {(h.path,) for one in study.series for h in one.instances} | {(h.path,) for h in study.objects}
+            db.executemany("DELETE FROM instances WHERE path = ?", sorted(held))  # a new file may rename the parts
             for series in study.series:
                 _write_series(db, series)
             _write_instances(db, study.study_uid, "", "", study.objects, is_image=False)
@@ -174,10 +156,12 @@ class Catalog:
             )
             for refusal in study.refusals:
                 _write_refusal(db, refusal, study.study_uid)
+            _write_audit(db, study)
 
     def add_refusal(self, refusal: Refusal, study_uid: str = "") -> None:
         """Write one refusal or repair; the same one twice is kept once."""
         with self.transaction() as db:
+            self.forget_conclusion()
             _write_refusal(db, refusal, study_uid)
 
     def refusals(self, kind: str | None = None) -> list[Refusal]:
@@ -227,8 +211,9 @@ class Catalog:
         """The study, its headers read again from the archive. Raises StudyError when a file is gone or has changed."""
         self._known(study_uid)
         headers: list[InstanceHeader] = []
-        for path, sop_uid in self.connection.execute(
-            "SELECT path, sop_uid FROM instances WHERE study_uid = ? ORDER BY rowid", (study_uid,)
+        for path, sop_uid, pixels in self.connection.execute(
+            "SELECT path, sop_uid, pixel_sha256 FROM instances WHERE study_uid = ? GROUP BY path ORDER BY MIN(rowid)",
+            (study_uid,),
         ).fetchall():
             header = read_location(path, digests=False)
             if isinstance(header, Refusal) or header.sop_uid != sop_uid or header.study_uid != study_uid:
@@ -238,7 +223,7 @@ class Catalog:
                     f" {found}. Ingest the archive again",
                     "archive-changed",
                 )
-            headers.append(header)
+            headers.append(replace(header, pixel_sha256=pixels))  # so that reading notices pixels that changed
         stated = self.connection.execute(
             "SELECT unit, modality FROM series WHERE study_uid = ? AND unit != 'raw'", (study_uid,)
         ).fetchone()
@@ -256,17 +241,37 @@ class Catalog:
                 "bad-fractions",
             )
         with self.transaction() as db:
-            for (key,) in db.execute("SELECT patient_key FROM patients").fetchall():
-                db.execute("UPDATE patients SET split = ? WHERE patient_key = ?", (split_of(key, fractions, seed), key))
-            db.execute(
-                "UPDATE studies SET split = (SELECT split FROM patients p WHERE p.patient_key = studies.patient_key)"
-            )
+            after = ""
+            while rows := db.execute(
+                "SELECT patient_key, split FROM patients WHERE patient_key > ? ORDER BY patient_key LIMIT 10000",
+                (after,),
+            ).fetchall():
+                after = rows[-1][0]
+                told = [(split_of(key, fractions, seed), key, split) for key, split in rows]
+                changed = [(now, key) for now, key, before in told if now != before]
+                db.executemany("UPDATE patients SET split = ? WHERE patient_key = ?", changed)
+            here = "(SELECT split FROM patients p WHERE p.patient_key = studies.patient_key)"
+            if db.execute(f"UPDATE studies SET split = {here} WHERE split IS NOT {here}").rowcount:
+                self.forget_conclusion()
             counts = dict(db.execute("SELECT split, COUNT(*) FROM studies GROUP BY split").fetchall())
         return {name: counts.get(name, 0) for name in SPLITS}
 
     def audit(self) -> list[str]:
-        """What would make a score wrong: shared patients, one image twice, empty splits. An empty list is a pass."""
-        return audit(self.connection)
+        """What would make a score wrong or is missing, the worst first (see `volumes.audit`); empty means a pass."""
+        return [remark.message for remark in audit(self.connection)]
+
+    def content_digest(self) -> str:
+        """64 hex digits that are equal for two catalogs with the same content, in whatever order it was written.
+
+        The sum of sha256 over all rows of the tables of images, reports, refusals and remarks, modulo 2^256. Runs and
+        the ledger of ingest take no part: they hold times and row numbers.
+        """
+        total = 0
+        there = {row[0] for row in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        for table in _COUNTED:
+            for row in self.connection.execute(f"SELECT * FROM {table}") if table in there else ():
+                total += int.from_bytes(hashlib.sha256(f"{table} {row!r}".encode()).digest(), "big")
+        return f"{total % 2**256:064x}"
 
     def start_run(self, command: str, detail: str = "") -> int:
         """Note that a command began; returns its run_id."""
@@ -286,8 +291,12 @@ class Catalog:
             raise StudyError(f"study {study_uid} is not in the catalog", "no-study")
 
 
-def read_series(paths: Sequence[str], series_uid: str = "", unit: Unit = "raw", modality: str = "") -> Volume | Film:
+def read_series(
+    paths: Sequence[str], series_uid: str = "", unit: Unit = "raw", modality: str = "", part: str = ""
+) -> Volume | Film:
     """The image of one series from the locations of its files, as the catalog lists them.
+
+    `part` names the image among those of one multi-frame file; it must be given only where a file holds several.
 
     Raises StudyError when a file is gone or belongs to another series, SeriesError when the image cannot be read.
     """
@@ -301,6 +310,8 @@ def read_series(paths: Sequence[str], series_uid: str = "", unit: Unit = "raw", 
             )
         headers.append(header)
     series = [one for study in group_studies(headers, unit=unit, modality=modality) for one in study.series]
+    if len(series) > 1 and part:
+        series = [one for one in series if one.part == part]
     if len(series) != 1:
         raise StudyError(
             f"series {series_uid}: {len(paths)} files hold {len(series)} images; expected one", "several-series"
@@ -310,6 +321,8 @@ def read_series(paths: Sequence[str], series_uid: str = "", unit: Unit = "raw", 
 
 def study_modality(series: Iterable[Series]) -> str:
     """The word that the catalog files a study under: "xray" for films, else the modality of most images, lower case."""
+    from volumes.transforms import FILM_MODALITIES  # loads torch, which a catalog does without
+
     counts: dict[str, int] = {}
     for one in series:
         word = "xray" if one.modality in FILM_MODALITIES else one.modality.lower() or "unknown"
@@ -317,12 +330,11 @@ def study_modality(series: Iterable[Series]) -> str:
     return max(counts, key=lambda word: counts[word]) if counts else "none"
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last studies, never the file
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
+def _write_audit(db: sqlite3.Connection, study: Study) -> None:
+    uid = study.study_uid
+    db.execute("DELETE FROM remarks WHERE study_uid = ?", (uid,))
+    db.executemany("INSERT INTO remarks VALUES (?, ?, ?)", [(uid, r.kind, r.message) for r in remarks(study)])
+    db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?, ?)", [(uid, f.name, f.value) for f in facts(study)])
 
 
 def _write_series(db: sqlite3.Connection, series: Series) -> None:

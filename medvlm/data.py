@@ -7,19 +7,15 @@ training that was killed and resumed sees exactly the batches it would have seen
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import lightning
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from medvlm.encoders import VIEWS
@@ -28,9 +24,16 @@ from medvlm.statements import LEAST, ReportFacts, Statement, concept_statements,
 from reports.findings import Finding, find
 from reports.sections import sentences, split_sections
 from reports.store import ReportStore
-from volumes.catalog import Catalog, read_series
-from volumes.transforms import FilmContract, VolumeContract, contract_from_json
-from volumes.volume import VolumeError
+from volumes.catalog import Catalog
+from volumes.transforms import FilmContract, VolumeContract
+from volumes.volume import Unit
+
+
+class Images(Protocol):
+    """Preprocessed images by row: an array (n, 1, *shape), or what reads them when they are asked for."""
+
+    def __getitem__(self, row: int, /) -> np.ndarray:
+        """One image. Shapes: (1, *shape)."""
 
 
 class Pairs(NamedTuple):
@@ -60,6 +63,14 @@ class Example:
     view: str
     text: str
     said: tuple[Statement, ...]  # sentences of findings and impression that hold at least one fact
+    unit: Unit = "raw"  # as stated at ingest, for files that do not state it
+    modality: str = ""
+    part: str = ""  # which image of a file that holds several
+
+    @property
+    def where(self) -> tuple[tuple[str, ...], str, Unit, str, str]:
+        """What `read_series` needs to read the image."""
+        return self.paths, self.series_uid, self.unit, self.modality, self.part
 
     @property
     def facts(self) -> tuple[Finding, ...]:
@@ -97,6 +108,9 @@ def load_examples(
                 best.view or "unknown",
                 written,
                 said,
+                best.unit,
+                best.modality,
+                best.part,
             )
         )
     return examples
@@ -115,89 +129,6 @@ def _view_rank(view: str | None) -> int:
     return {"PA": 0, "AP": 1, "LATERAL": 3}.get(view or "", 2)
 
 
-class ImageCache:
-    """Preprocessed images of one catalog under one contract, memory-mapped float32.
-
-    An entry is keyed by the contract's digest and by path, size and time of the files it was read from, so a changed
-    file or a changed contract is read again. Files are written beside and renamed: a kill leaves no torn cache.
-    """
-
-    def __init__(self, folder: Path, contract: FilmContract | VolumeContract) -> None:
-        self.contract = contract
-        self.folder = folder / contract.digest[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    def load(self, examples: Sequence[Example], workers: int) -> tuple[np.ndarray, list[int], list[str]]:
-        """Images (n, *shape), the positions of the examples that could be read, and a message for each other one."""
-        keys = [self._key(example) for example in examples]
-        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
-        path = self.folder / f"{name}.npy"
-        index = self.folder / f"{name}.json"
-        if not (path.is_file() and index.is_file()):
-            self._build(examples, path, index, workers)
-        state = json.loads(index.read_text())
-        return np.load(path, mmap_mode="r", allow_pickle=False), state["kept"], state["refused"]
-
-    def _key(self, example: Example) -> str:
-        stats = [os.stat(path.split("!", 1)[0]) for path in example.paths]
-        return json.dumps(
-            [
-                self.contract.digest,
-                example.series_uid,
-                [[p, s.st_size, s.st_mtime_ns] for p, s in zip(example.paths, stats, strict=True)],
-            ]
-        )
-
-    def _build(self, examples: Sequence[Example], path: Path, index: Path, workers: int) -> None:
-        shape = tuple(prepare_shape(self.contract))
-        temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-        images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(examples), *shape))
-        kept: list[int] = []
-        refused: list[str] = []
-        jobs = [(example.paths, example.series_uid, self.contract.to_json()) for example in examples]
-        for position, (pixels, message) in enumerate(_prepare_all(jobs, workers)):
-            if pixels is None:
-                refused.append(f"{examples[position].study_uid}: {message}")
-            else:
-                images[len(kept)] = pixels
-                kept.append(position)
-        images.flush()
-        del images
-        os.replace(temporary, path)
-        beside = index.with_suffix(".tmp")
-        beside.write_text(json.dumps({"kept": kept, "refused": refused}))
-        os.replace(beside, index)
-
-
-def prepare_shape(contract: FilmContract | VolumeContract) -> tuple[int, ...]:
-    """Shape of a preprocessed image, channel first: (1, size, size) or (1, D, H, W)."""
-    return (1, contract.size, contract.size) if isinstance(contract, FilmContract) else (1, *contract.shape_dhw)
-
-
-def _prepare_all(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[tuple[np.ndarray | None, str]]:
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from medvlm.simulate import one_thread
-
-    if workers <= 1 or len(jobs) < 256:  # starting workers takes longer than reading a few hundred films
-        yield from tqdm(
-            map(_prepare_one, jobs), total=len(jobs), desc="preprocess", unit="image", disable=len(jobs) < 64
-        )
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        yield from tqdm(pool.map(_prepare_one, jobs, chunksize=16), total=len(jobs), desc="preprocess", unit="image")
-
-
-def _prepare_one(job: tuple[Any, ...]) -> tuple[np.ndarray | None, str]:
-    paths, series_uid, contract = job
-    try:
-        image = read_series(paths, series_uid)
-        return contract_from_json(contract)(image).numpy(), ""  # type: ignore[arg-type]
-    except VolumeError as error:
-        return None, str(error)
-
-
 def step_rng(*key: int | str) -> np.random.Generator:
     """A generator that depends on its key alone (Philox keyed by SHA-256)."""
     digest = hashlib.sha256(repr(key).encode()).digest()
@@ -210,6 +141,41 @@ def order(seed: int, n: int, batch: int, step: int) -> np.ndarray:
     epoch, slot = divmod(step, per_epoch)
     permutation = step_rng(seed, "order", epoch).permutation(n)
     return permutation[slot * batch : (slot + 1) * batch]
+
+
+class Schedule:
+    """Which rows a step shows to this process, and the generator of that step.
+
+    Of a batch that several ranks share, each takes its part; the batch itself does not depend on their number.
+
+    Args:
+        seed: Keys everything.
+        n: Rows there are.
+        batch: Rows of all ranks together.
+        rows: Step to rows, where they are not drawn from one permutation per epoch.
+    """
+
+    def __init__(self, seed: int, n: int, batch: int, rows: Callable[[int], np.ndarray] | None = None) -> None:
+        self.seed, self.n, self.batch, self.rows = seed, n, batch, rows
+        self.rank, self.world = 0, 1
+
+    def divide(self, rank: int, world: int) -> None:
+        """Say which rank this process is. Raises ValueError when a rank would get nothing."""
+        if min(self.batch, self.n) < world:
+            raise ValueError(
+                f"a batch has {min(self.batch, self.n)} studies for {world} processes; expected one for each or more."
+                " Raise --data.batch_size, or use fewer devices"
+            )
+        self.rank, self.world = rank, world
+
+    def __call__(self, step: int) -> np.ndarray:
+        """Rows of this rank."""
+        rows = order(self.seed, self.n, self.batch, step) if self.rows is None else self.rows(step)
+        return rows[self.rank :: self.world]
+
+    def rng(self, name: str, step: int) -> np.random.Generator:
+        """The generator of a step, another one for each rank."""
+        return step_rng(self.seed, name, step, *(("rank", self.rank) if self.rank else ()))
 
 
 @dataclass(frozen=True)
@@ -263,12 +229,13 @@ class PairBatches(Dataset[Pairs]):
         unit: "sentences" for statements with fact-aware targets, "reports" for one whole report per image.
         augment: None to leave images as they are.
         least: Reports that must state a finding before each batch asks for it.
+        rows: Step to rows, where studies are not to come from one permutation per epoch.
     """
 
     def __init__(
         self,
         examples: Sequence[Example],
-        images: np.ndarray,
+        images: Images,
         tokenizer: PreTrainedTokenizerFast,
         length: int,
         batch_size: int,
@@ -277,15 +244,16 @@ class PairBatches(Dataset[Pairs]):
         unit: str = "sentences",
         augment: Augment | None = None,
         least: int = LEAST,
+        rows: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.examples, self.images, self.tokenizer, self.length = list(examples), images, tokenizer, length
-        self.batch_size, self.seed, self.per_study, self.unit, self.augment = batch_size, seed, per_study, unit, augment
+        self.per_study, self.unit, self.augment = per_study, unit, augment
+        self.schedule = Schedule(seed, len(self.examples), batch_size, rows)
         self.reports = [ReportFacts(example.facts) for example in self.examples]
         self.bank = concepts([example.facts for example in self.examples], least)
 
     def __getitem__(self, step: int) -> Pairs:
-        picked = order(self.seed, len(self.examples), self.batch_size, step)
-        rng = step_rng(self.seed, "batch", step)
+        picked, rng = self.schedule(step), self.schedule.rng("batch", step)
         image = torch.from_numpy(np.stack([self.images[i] for i in picked]))
         if self.augment is not None:
             image = self.augment(image, rng)
@@ -340,9 +308,12 @@ class StepSampler(Sampler[int]):
 
 
 class StepData(lightning.LightningDataModule):
-    """Hands Lightning the batches from the step at which training stands."""
+    """Hands Lightning the batches from the step at which training stands, to each rank its part of them.
 
-    def __init__(self, batches: Dataset[Any], workers: int = 0) -> None:
+    `batches` has a `schedule`, and gives the batch of a step.
+    """
+
+    def __init__(self, batches: Any, workers: int = 0) -> None:
         super().__init__()
         self.batches, self.workers = batches, workers
 
@@ -350,4 +321,5 @@ class StepData(lightning.LightningDataModule):
         """One pass over all remaining steps."""
         assert self.trainer is not None
         start, total = self.trainer.global_step, self.trainer.max_steps
+        self.batches.schedule.divide(self.trainer.global_rank, self.trainer.world_size)
         return DataLoader(self.batches, sampler=StepSampler(start, total), batch_size=None, num_workers=self.workers)

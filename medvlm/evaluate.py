@@ -10,13 +10,14 @@ import torch
 
 from evaluation.scorecard import Metric, ScoreCard
 from medvlm import measures
-from medvlm.data import Example, ImageCache, load_examples
+from medvlm.data import Example, load_examples
 from medvlm.diagnose import finding_odds, made_by
 from medvlm.finish import embed_split, report_labels
 from medvlm.gallery import overlays
+from medvlm.image_cache import ImageCache, cache_folder
 from medvlm.model import Model, load_model
 from medvlm.testset import TestSet, load_test_set, tokens_of
-from medvlm.train import RUN, cache_folder
+from medvlm.train import RUN
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract
 

@@ -18,10 +18,12 @@ from evaluation.calibration import fit_platt
 from evaluation.classification import auroc, choose_threshold
 from medvlm import checkpoint as ckpt
 from medvlm import model as models
-from medvlm.data import Example, ImageCache, load_examples
+from medvlm.data import Example, load_examples
 from medvlm.diagnose import finding_odds
 from medvlm.encoders import ImageTokens
 from medvlm.generator import ReportWriter
+from medvlm.image_cache import ImageCache
+from medvlm.shard_images import ShardSource, image_source
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract, VolumeContract
 
@@ -35,6 +37,7 @@ def finish(
     catalog: Path,
     out: Path,
     seconds: float,
+    shards: str = "",
 ) -> None:
     """Write the checkpoint folder. Metrics come last: their presence says that the folder is complete."""
     module.eval()
@@ -47,19 +50,21 @@ def finish(
         shutil.copytree(Path(start) / ckpt.TOKENIZER, out / "text_tokenizer", dirs_exist_ok=True)
     ckpt.save_weights(module, out / ckpt.WEIGHTS)
     model = models.load_model(out)  # from disk: what is measured is what was saved
-    metrics = measure(model, recipe, opened, catalog, out)
+    metrics = measure(model, recipe, opened, catalog, out, shards)
     metrics["seconds"] = round(seconds, 1)
     ckpt.write_text(out / ckpt.CARD, card(model, config, metrics))
     ckpt.write_text(out / ckpt.METRICS, json.dumps(metrics, indent=1))
 
 
-def measure(model: models.Model, recipe: dict[str, Any], opened: Catalog, catalog: Path, out: Path) -> dict[str, Any]:
+def measure(
+    model: models.Model, recipe: dict[str, Any], opened: Catalog, catalog: Path, out: Path, shards: str = ""
+) -> dict[str, Any]:
     """Fit calibration and thresholds on the validation split, and remember what training images look like."""
-    cache = ImageCache(catalog.with_name(catalog.name + ".cache"), model.contract)
     workers = int(recipe["data"]["workers"])
     learn = load_examples(opened, model.contract, "train")
-    _, seen = embed_split(model, cache, learn, workers, keep_local=False)
-    held, tokens = embed_split(model, cache, load_examples(opened, model.contract, "validation"), workers)
+    learned, unseen = (image_source(opened, catalog, model.contract, s, shards) for s in ("train", "validation"))
+    _, seen = embed_split(model, learned, learn, workers, keep_local=False)
+    held, tokens = embed_split(model, unseen, load_examples(opened, model.contract, "validation"), workers)
     names = list(model.concepts)
     metrics: dict[str, Any] = {"split": "validation", "n": len(held), "auroc": {}}
     if seen is not None:
@@ -89,7 +94,7 @@ def measure(model: models.Model, recipe: dict[str, Any], opened: Catalog, catalo
 
 def embed_split(
     model: models.Model,
-    cache: ImageCache,
+    cache: ImageCache | ShardSource,
     examples: list[Example],
     workers: int,
     batch: int = 32,

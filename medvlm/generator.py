@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from medvlm.connector import StatementConnector
 from medvlm.contrastive import decayed, warm_cosine
-from medvlm.data import Augment, Example, order, step_rng
+from medvlm.data import Augment, Example, Images, Schedule
 from medvlm.encoders import VIEWS, ImageTokens
 from medvlm.minimal import minimal_report
 from reports.sections import split_sections
@@ -66,23 +66,25 @@ class DraftBatches(Dataset[Drafts]):
     def __init__(
         self,
         examples: Sequence[Example],
-        images: np.ndarray,
+        images: Images,
         tokenizer: PreTrainedTokenizerBase,
         length: int,
         batch_size: int,
         seed: int,
         augment: Augment | None = None,
         names: Sequence[str] | None = None,
+        rows: Callable[[int], np.ndarray] | None = None,
     ) -> None:
         self.examples, self.images, self.tokenizer = list(examples), images, tokenizer
         self.targets = [target_text(e.text) if names is None else minimal_report(e.facts, names) for e in self.examples]
-        self.length, self.batch_size, self.seed, self.augment = length, batch_size, seed, augment
+        self.length, self.augment = length, augment
+        self.schedule = Schedule(seed, len(self.examples), batch_size, rows)
 
     def __getitem__(self, step: int) -> Drafts:
-        picked = order(self.seed, len(self.examples), self.batch_size, step)
+        picked = self.schedule(step)
         image = torch.from_numpy(np.stack([self.images[i] for i in picked]))
         if self.augment is not None:
-            image = self.augment(image, step_rng(self.seed, "augment", step))
+            image = self.augment(image, self.schedule.rng("augment", step))
         view = torch.tensor(
             [VIEWS.index(v) if (v := self.examples[i].view) in VIEWS else len(VIEWS) - 1 for i in picked]
         )

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medvlm import checkpoint as ckpt
-from medvlm.data import Example, ImageCache, load_examples
+from medvlm.data import Example, load_examples
 from medvlm.encoders import ImageTokens
 from medvlm.finish import embed_split
+from medvlm.image_cache import ImageCache, cache_folder
 from medvlm.model import Model, load_model
-from medvlm.train import cache_folder
 from reports.store import ReportStore
 from volumes.catalog import Catalog
 from volumes.study import Study, read_study

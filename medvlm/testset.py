@@ -15,11 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from evaluation.clinical import present, sides
-from medvlm.data import Example, ImageCache, load_examples
+from medvlm.data import Example, load_examples
 from medvlm.encoders import ImageTokens
 from medvlm.finish import report_labels
+from medvlm.image_cache import ImageCache, cache_folder
 from medvlm.model import Model
-from medvlm.train import cache_folder
 from reports.findings import Finding
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
-import numpy as np
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
@@ -21,11 +20,12 @@ from transformers import PreTrainedTokenizerBase
 
 from medvlm import checkpoint as ckpt
 from medvlm.contrastive import Contrastive
-from medvlm.data import Augment, Example, ImageCache, PairBatches, StepData, load_examples
+from medvlm.data import Augment, Example, Images, PairBatches, StepData, load_examples
 from medvlm.finish import finish
 from medvlm.generator import DraftBatches, ReportWriter, decoder_tokenizer
 from medvlm.language import embed_texts, load_tokenizer, train_tokenizer
 from medvlm.model import load_towers
+from medvlm.shard_images import ShardImages, image_source, take_reading
 from medvlm.statements import LEAST, concepts
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract, VolumeContract
@@ -48,16 +48,19 @@ def train(config: str, catalog: Path, out: Path, overrides: Sequence[str] = ()) 
         config: Recipe by name (see medvlm/recipes) or by path.
         catalog: Catalog made by `medvlm ingest`.
         out: Folder of the run.
-        overrides: Values of the recipe to change, as "dotted.key=value".
+        overrides: Values of the recipe to change, as "dotted.key=value". `data.shards=FOLDER` reads the images of the
+            training split from shards and not from the archive, with the same weights; `data.shuffle=shards` draws
+            batches from a few shards at a time; `data.readers=4` reads ahead in four processes.
 
     Raises:
         TrainingError: Too few studies, another run in `out`, an unknown option.
     """
     recipe = load_recipe(config, overrides)
+    shards, readers = take_reading(recipe)
     started = time.monotonic()
     contract = ckpt.build(recipe["contract"], FilmContract | VolumeContract, f"{config}: contract")  # type: ignore[arg-type]
     with Catalog.open(catalog) as opened:
-        learn, images = load_split(opened, catalog, contract, "train", recipe)
+        learn, images = load_split(opened, catalog, contract, "train", recipe, shards)
         record = claim(out, recipe, learn, catalog)
         if (out / ckpt.WEIGHTS).is_file() and (out / ckpt.METRICS).is_file():
             print(f"{out}: already trained; nothing to do")
@@ -72,8 +75,9 @@ def train(config: str, catalog: Path, out: Path, overrides: Sequence[str] = ()) 
         ckpt.save_tokenizer(tokenizer, out)
         ckpt.write_text(out / RUN, record)
         batches = batches_for(module, learn, images, tokenizer, recipe)
-        fit(module, StepData(batches), recipe, out)
-        finish(module, recipe, contract, tokenizer, opened, catalog, out, time.monotonic() - started)
+        if not fit(module, StepData(batches, readers), recipe, out):
+            return out  # one process of several writes the checkpoint
+        finish(module, recipe, contract, tokenizer, opened, catalog, out, time.monotonic() - started, shards)
     return out
 
 
@@ -92,6 +96,8 @@ def load_recipe(config: str, overrides: Sequence[str] = ()) -> Config:
     for part in ("module", "contract", "data", "trainer", "seed"):
         if not isinstance(recipe, dict) or part not in recipe:
             raise TrainingError(f"recipe {config}: has no `{part}`; expected module, contract, data, trainer and seed")
+    if isinstance(recipe["data"], dict):
+        recipe["data"] = {"shards": None, "shuffle": "all", "readers": 0} | recipe["data"]
     for override in overrides:
         key, _, value = override.partition("=")
         set_value(recipe, key.strip().lstrip("-"), yaml.safe_load(value))
@@ -115,8 +121,8 @@ def set_value(recipe: Config, key: str, value: Any) -> None:
 
 
 def load_split(
-    opened: Catalog, path: Path, contract: FilmContract | VolumeContract, split: str, recipe: Config
-) -> tuple[list[Example], np.ndarray]:
+    opened: Catalog, path: Path, contract: FilmContract | VolumeContract, split: str, recipe: Config, shards: str = ""
+) -> tuple[list[Example], Images]:
     """Studies of a split and their preprocessed images. Raises TrainingError when there are too few."""
     examples = load_examples(opened, contract, split)
     need = 2 if split == "train" else 0
@@ -125,8 +131,8 @@ def load_split(
             f"{path.name}: {len(examples)} studies of the {split} split have a report and an image of"
             f" {contract.modality}; expected at least {need}. Ingest more, or choose a recipe for another modality."
         )
-    cache = ImageCache(cache_folder(path), contract)
-    images, kept, refused = cache.load(examples, int(recipe["data"]["workers"]))
+    source = image_source(opened, path, contract, split, shards)
+    images, kept, refused = source.load(examples, int(recipe["data"]["workers"]))
     for message in refused[:5]:
         print(f"left out of {split}: {message}")
     if len(refused) > 5:
@@ -137,11 +143,6 @@ def load_split(
             f" expected at least {need}; the first refusal: {refused[0]}"
         )
     return [examples[i] for i in kept], images
-
-
-def cache_folder(catalog: Path) -> Path:
-    """Where preprocessed images of a catalog are kept."""
-    return catalog.with_name(catalog.name + ".cache")
 
 
 def claim(out: Path, recipe: Config, learn: Sequence[Example], catalog: Path) -> str:
@@ -217,15 +218,16 @@ def prepare(module: lightning.LightningModule, recipe: Config) -> None:
 
 
 def batches_for(
-    module: Any, learn: Sequence[Example], images: np.ndarray, tokenizer: Any, recipe: Config
+    module: Any, learn: Sequence[Example], images: Images, tokenizer: Any, recipe: Config
 ) -> PairBatches | DraftBatches:
     """The batches that the module learns from."""
     data, seed = recipe["data"], int(recipe["seed"])
     augment = Augment(**data["augment"]) if data.get("augment") is not None else None
     batch = min(int(data["batch_size"]), len(learn))
+    rows = images.schedule(seed, batch) if isinstance(images, ShardImages) and "shuffle" in data else None
     if isinstance(module, ReportWriter):
         names = list(recipe["concepts"]) if data["target"] == "minimal" else None
-        return DraftBatches(learn, images, tokenizer, int(data["length"]), batch, seed, augment, names)
+        return DraftBatches(learn, images, tokenizer, int(data["length"]), batch, seed, augment, names, rows)
     if isinstance(module, Contrastive):
         unit = str(module.objective.needs)
         return PairBatches(
@@ -239,12 +241,16 @@ def batches_for(
             unit,
             augment,
             int(data.get("least", LEAST)),
+            rows,
         )
     raise TrainingError(f"module {type(module).__name__}: expected Contrastive or ReportWriter")
 
 
-def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: Path) -> None:
-    """Run Lightning to `max_steps`, saving every `checkpoint_every` steps and resuming from the newest save."""
+def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: Path) -> bool:
+    """Run Lightning to `max_steps`, saving every `checkpoint_every` steps and resuming from the newest save.
+
+    Returns whether this process is the first of those that trained together.
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises other products at INFO
     options = dict(recipe["trainer"])
     every = int(options.pop("checkpoint_every"))
@@ -265,6 +271,7 @@ def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: 
         callbacks=[saver, TQDMProgressBar(refresh_rate=5)],
         logger=loggers,
         enable_model_summary=False,
+        use_distributed_sampler=False,  # batches divide themselves among ranks (see medvlm/data.py)
         default_root_dir=out,
         num_sanity_val_steps=0,
         limit_val_batches=0,
@@ -278,6 +285,7 @@ def fit(module: lightning.LightningModule, data: StepData, recipe: Config, out: 
         raise KeyboardInterrupt
     if trainer.global_step < trainer.max_steps:
         raise TrainingError(f"training stopped at step {trainer.global_step} of {trainer.max_steps}")
+    return bool(trainer.is_global_zero)
 
 
 def newest_save(folder: Path) -> Path | None:

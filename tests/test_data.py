@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +14,12 @@ import torch
 from medvlm.data import (
     Augment,
     Example,
-    ImageCache,
     PairBatches,
     Pairs,
     StepSampler,
     findings_text,
     load_examples,
     order,
-    prepare_shape,
     said_in,
     step_rng,
 )
@@ -175,82 +171,6 @@ def test_what_is_said_leaves_out_the_question_and_repeats() -> None:
     assert findings_text(text).startswith("There is a left pleural effusion. Thank you")
     assert "Rule out" not in findings_text(text)
     assert findings_text("Clear lungs.") == "Clear lungs."
-
-
-# ---- the cache
-
-
-@pytest.fixture
-def films(tiny_hospital, tmp_path: Path) -> list[Example]:
-    """Three studies whose files lie in a folder of their own, so that a test may change them."""
-    with Catalog.open(tiny_hospital.catalog) as catalog:
-        found = load_examples(catalog, CONTRACT, None)[:3]
-    moved = []
-    for number, example in enumerate(found):
-        path = tmp_path / f"{number}.dcm"
-        shutil.copy(example.paths[0], path)
-        moved.append(replace(example, paths=(str(path),)))
-    return moved
-
-
-def entries(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*.npy")}
-
-
-def test_the_cache_holds_what_the_contract_makes_and_is_read_again(films, tmp_path: Path) -> None:
-    cache = ImageCache(tmp_path / "cache", CONTRACT)
-    images, kept, refused = cache.load(films, 1)
-    assert images.shape == (3, *prepare_shape(CONTRACT)) == (3, 1, 16, 16)
-    assert (images.dtype, kept, refused) == (np.float32, [0, 1, 2], [])
-    assert 0 <= float(images.min()) < float(images.max()) <= 1
-    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")}
-    assert len(written) == 1
-    again, _, _ = ImageCache(tmp_path / "cache", CONTRACT).load(films, 1)
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npy")} == written
-    assert np.array_equal(again, images)
-    assert not list((tmp_path / "cache").rglob("*.tmp*"))
-
-
-def test_a_changed_file_is_read_again(films, tmp_path: Path) -> None:
-    cache = ImageCache(tmp_path / "cache", CONTRACT)
-    before = np.array(cache.load(films, 1)[0])
-    held = entries(tmp_path / "cache")
-    shutil.copy(films[1].paths[0], films[0].paths[0])
-    os.utime(films[0].paths[0], ns=(1, 1))
-    changed = [replace(films[0], series_uid=films[1].series_uid), *films[1:]]
-    after = cache.load(changed, 1)[0]
-    assert entries(tmp_path / "cache") > held
-    assert np.array_equal(after[0], before[1])
-    os.utime(films[2].paths[0], ns=(2, 2))  # a new time alone is enough to look again
-    held = entries(tmp_path / "cache")
-    cache.load(changed, 1)
-    assert entries(tmp_path / "cache") > held
-
-
-def test_a_changed_contract_is_another_entry(films, tmp_path: Path) -> None:
-    first = ImageCache(tmp_path / "cache", CONTRACT).load(films, 1)[0]
-    darker = ImageCache(tmp_path / "cache", FilmContract(size=16, low_percentile=20.0)).load(films, 1)[0]
-    assert len(entries(tmp_path / "cache")) == 2 or len({p.parent for p in (tmp_path / "cache").rglob("*.npy")}) == 2
-    assert not np.array_equal(first, darker)
-
-
-def test_an_image_that_cannot_be_read_is_named_and_the_rest_moves_up(films, tmp_path: Path) -> None:
-    broken = replace(films[0], series_uid="1.2.3")
-    images, kept, refused = ImageCache(tmp_path / "cache", CONTRACT).load([broken, *films[1:]], 1)
-    whole = ImageCache(tmp_path / "cache", CONTRACT).load(films, 1)[0]
-    assert kept == [1, 2]
-    assert len(refused) == 1
-    assert refused[0].startswith(f"{films[0].study_uid}: a file of series 1.2.3 has changed")
-    assert np.array_equal(images[:2], whole[1:])
-
-
-def test_a_kill_while_the_cache_is_written_leaves_nothing_that_is_taken_for_whole(films, tmp_path: Path) -> None:
-    cache = ImageCache(tmp_path / "cache", CONTRACT)
-    whole = np.array(cache.load(films, 1)[0])
-    (index,) = (tmp_path / "cache").rglob("*.json")
-    index.unlink()  # as if killed between the two renames
-    np.save(index.with_suffix(".npy"), np.zeros((3, 1, 16, 16), np.float32))
-    assert np.array_equal(cache.load(films, 1)[0], whole)
 
 
 # ---- batches

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
-from tiny_runs import FILM, REPORT, command, steps
+from tiny_runs import FILM, KILLED, REPORT, command, steps
 
 import medvlm.train
 from medvlm.checkpoint import CheckpointError
@@ -25,19 +25,6 @@ from volumes.volume import StudyError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECIPES = "ct_contrastive, ct_report, film_contrastive, film_report"
-# The command line, killed at the beginning of the step that the first word names.
-KILLED = """
-import os, signal, sys
-from medvlm.cli import main
-from medvlm.{module} import {name}
-learn, last = {name}.training_step, int(sys.argv.pop(1))
-def training_step(self, batch):
-    if batch.step == last:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return learn(self, batch)
-{name}.training_step = training_step
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -228,7 +215,7 @@ def test_images_that_can_no_longer_be_read_are_counted(
     def refuse(*_: object) -> None:
         raise StudyError("the archive is gone", "archive-changed")
 
-    monkeypatch.setattr("medvlm.data.read_series", refuse)
+    monkeypatch.setattr("medvlm.image_cache.read_series", refuse)
     with pytest.raises(TrainingError, match=r"copy\.db: of \d+ studies of the train split the images of 0 can be read"):
         train("film_contrastive", tmp_path / "copy.db", tmp_path / "run", FILM)
 

@@ -18,6 +18,20 @@ FILM = (
 REPORT = ("module.width=24", "module.depth=1", "module.vocabulary=400", *_DATA, *_TRAINER)
 """Changes to the recipe film_report; it also needs start.run."""
 
+# The command line, killed at the beginning of the step that the first word names.
+KILLED = """
+import os, signal, sys
+from medvlm.cli import main
+from medvlm.{module} import {name}
+learn, last = {name}.training_step, int(sys.argv.pop(1))
+def training_step(self, batch):
+    if batch.step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return learn(self, batch)
+{name}.training_step = training_step
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def steps(total: int, every: int) -> tuple[str, str]:
     """How long to train and how often to save."""

@@ -49,6 +49,11 @@ def ingest(
     resume: bool = True,
     unit: Literal["raw", "HU", "SUV", "1"] = "raw",
     modality: str = "",
+    engine: Literal["local", "ray"] = "local",
+    near_duplicates: bool = False,
+    verify: bool = False,
+    deidentify: bool = False,
+    key: Path | None = None,
     json: bool = False,
 ) -> None:
     """Read archives and reports into one catalog, with every repair and refusal in it.
@@ -57,24 +62,120 @@ def ingest(
         archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG; also CSV tables of films with their text.
         reports: Folders or files of HL7 v2, FHIR, DICOM SR, CSV, JSONL or text.
         out: Catalog to write, one database file.
-        workers: Processes that read files.
+        workers: Processes that read files, each file in 5 s and 1 GiB; 0 reads in this process, without bounds.
         resume: Continue a catalog that an earlier call has begun.
         unit: Unit of NIfTI and NRRD files, which do not state it.
         modality: Modality of NIfTI and NRRD files, such as CT.
+        engine: Where files are read; `ray` joins the cluster of RAY_ADDRESS, or starts one here.
+        near_duplicates: Also look for images that are nearly the same, which decodes one of every series.
+        verify: Also decode every pixel once; what does not decode is named, the digest of the rest is kept.
+        deidentify: Read a de-identified copy, written to CATALOG_deidentified first (see `medvlm deidentify`).
+        key: With deidentify, the file with the secret that pseudonyms come from; made when absent.
         json: Print the summary as one JSON object.
     """
     from json import dumps
 
     from medvlm.ingest import ingest as work
 
-    summary = work(archives, reports or [], out, workers=workers, resume=resume, unit=unit, modality=modality)
+    if deidentify:
+        from medvlm.ingest_deidentify import clean_copy
+
+        archives = [clean_copy(archives, reports or [], out, key, workers)]
+    summary = work(
+        archives,
+        reports or [],
+        out,
+        workers=workers,
+        resume=resume,
+        unit=unit,
+        modality=modality,
+        engine=engine,
+        near_duplicates=near_duplicates,
+        verify=verify,
+    )
+    print(dumps(summary.to_dict(), indent=2) if json else summary.text())
+
+
+def catalog_summary(catalog: ExistingPath, *, json: bool = False, digest: bool = False) -> None:
+    """Say what a catalog holds, and its ten worst problems.
+
+    Args:
+        catalog: Catalog made by `medvlm ingest`.
+        json: Print one JSON object.
+        digest: Also print a digest of the content, equal for equal catalogs; takes seconds per million images.
+    """
+    from json import dumps
+
+    from medvlm.ingest_summary import summarize
+    from volumes.catalog import Catalog
+
+    with Catalog.open(catalog) as opened:
+        summary = summarize(opened)
+        content = opened.content_digest() if digest else ""
+    if json:
+        print(dumps({**summary.to_dict(), **({"content_digest": content} if digest else {})}, indent=2))
+    else:
+        print(summary.text() + (f"\ncontent {content}" if digest else ""))
+
+
+def catalog_export(catalog: ExistingPath, *, out: Path, paths: bool = False, json: bool = False) -> None:
+    """Write the tables of a catalog as Parquet files.
+
+    Args:
+        catalog: Catalog made by `medvlm ingest`.
+        out: Folder to write.
+        paths: Also write the paths of files, which may hold a patient's name.
+        json: Print one JSON object.
+    """
+    from json import dumps
+
+    from medvlm.catalog_export import export
+
+    rows = export(catalog, out, paths)
+    print(dumps(rows) if json else "\n".join(f"{count:10d} rows  {name}.parquet" for name, count in rows.items()))
+
+
+def shard(
+    catalog: ExistingPath,
+    *overrides: str,
+    recipe: str,
+    out: str,
+    split: Literal["train", "validation", "test", "all"] = "train",
+    workers: int = 2,
+    megabytes: int = 128,
+    dtype: Literal["float32", "float16"] = "float32",
+    part: str = "1/1",
+    json: bool = False,
+) -> None:
+    """Write preprocessed images and reports as shards, so that training needs no archive; resumes after a kill.
+
+    Any value of the recipe's contract can be changed: --contract.size 224. Train with --data.shards OUT. The files are
+    tar archives that WebDataset reads too. They hold reports: keep them as confidential as the catalog.
+
+    Args:
+        catalog: Catalog made by `medvlm ingest`.
+        recipe: Recipe, by name (film_contrastive) or by path (mine.yaml), whose contract the images are brought into.
+        out: Folder, or a URL such as s3://bucket/train.
+        split: Which studies.
+        workers: Processes that read and preprocess images; with 0 this one does, and a decoder's crash ends it.
+        megabytes: About how large a shard is.
+        dtype: float32 keeps every bit; float16 halves the size and is off by up to 0.00025 in [0, 1].
+        part: K/N writes the Kth of every N shards, so that N machines can share the work.
+        json: Print the summary as one JSON object.
+    """
+    from json import dumps
+
+    from medvlm.shard import shard as work
+
+    summary = work(catalog, recipe, out, list(overrides), split, workers, megabytes, dtype, part)
     print(dumps(summary.to_dict(), indent=2) if json else summary.text())
 
 
 def train(*overrides: str, config: str, data__catalog: ExistingPath, out: Path) -> None:
     """Train by a recipe; resumes where an earlier call stopped.
 
-    Any value of the recipe can be changed: --trainer.max_steps 20 --data.batch_size=8
+    Any value of the recipe can be changed: --trainer.max_steps 20 --data.batch_size=8. With --data.shards OUT the
+    images of the training split come from what `medvlm shard` wrote, and the weights are the same.
 
     Args:
         config: Recipe, by name (film_contrastive) or by path (mine.yaml).
@@ -286,6 +387,103 @@ def evaluate(
     command(model, catalog, split, truth, out, json)
 
 
+def convert(
+    study: ExistingPath,
+    *,
+    out: Path,
+    masks: ExistingPath | None = None,
+    overlays: bool = False,
+    orientation: str = "",
+    time_point: int | None = None,
+    unit: Literal["raw", "HU", "SUV", "1"] = "raw",
+    modality: str = "",
+    study_uid: str = "",
+    series_uid: str = "",
+) -> None:
+    """Write volumes and masks as NIfTI, NRRD or DICOM SEG, each voxel at its place.
+
+    Args:
+        study: Folder, zip or file of one study.
+        out: File .nii, .nii.gz or .nrrd for the one volume, .dcm for a SEG of --masks, or a folder for all volumes.
+        masks: SEG, RTSTRUCT or a file of labels (NIfTI, NRRD, MHA); into a folder, those of the study are written too.
+        overlays: Write pictures of the slices with the masks outlined, DICOM secondary captures, beside a folder.
+        orientation: Three letters that k, j and i shall grow to, such as SPL; as stored when left out.
+        time_point: Which volume of a NIfTI time series, from 0.
+        unit: Unit of a NIfTI, NRRD or MHA file, which does not state it.
+        modality: Modality of a NIfTI, NRRD or MHA file, such as CT.
+        study_uid: Which study, where the path holds several.
+        series_uid: Which series, where the study holds several that fit.
+    """
+    from medvlm.convert import convert as work
+    from volumes.study import Reading
+
+    reading = Reading(unit=unit, modality=modality, study_uid=study_uid, series_uid=series_uid)
+    lines = work(
+        study,
+        out,
+        masks=masks,
+        overlays=overlays,
+        orientation=orientation,
+        time_point=time_point,
+        reading=reading,
+    )
+    print("\n".join(lines))
+
+
+def deidentify(
+    archives: list[ExistingPath],
+    *,
+    out: Path,
+    key: Path | None = None,
+    dates: Literal["shift", "keep", "remove"] = "shift",
+    clean_pixels: bool = True,
+    clean_descriptors: bool = True,
+    retain_device: bool = False,
+    retain_patient: bool = False,
+    retain_institution: bool = False,
+    retain_uids: bool = False,
+    ocr: bool = False,
+    workers: int = 2,
+    json: bool = False,
+) -> None:
+    """Write a copy of an archive without its patients: DICOM PS3.15 Annex E, Basic Profile and options.
+
+    What cannot be cleaned is left out and counted. OUT/audit.jsonl says per file what was done.
+
+    Args:
+        archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG.
+        out: Folder to write; a run that was stopped goes on there.
+        key: File with the secret that pseudonyms come from; made when absent. Without it nothing can be linked again.
+        dates: Move all dates of a patient by the same number of weeks, keep them, or remove them.
+        clean_pixels: Look for burned-in text and blank it.
+        clean_descriptors: Keep known words of descriptions; without it descriptions are removed.
+        retain_device: Keep what identifies the device.
+        retain_patient: Keep sex, age (90 at most), size and weight, which PET needs.
+        retain_institution: Keep the name of the institution.
+        retain_uids: Keep UIDs as they are.
+        ocr: Also read burned-in text (extra `ocr`), and take screen captures that it finds clean.
+        workers: Processes that clean files.
+        json: Print the summary as one JSON object.
+    """
+    from json import dumps
+
+    from volumes.deidentify import Options
+    from volumes.deidentify import deidentify as work
+    from volumes.deidentify_profile import Profile
+
+    profile = Profile(
+        dates=dates,
+        descriptors=clean_descriptors,
+        pixels=clean_pixels,
+        device=retain_device,
+        patient=retain_patient,
+        institution=retain_institution,
+        uids=retain_uids,
+    )
+    audit = work(archives, out, Options(profile, key=key, ocr=ocr, workers=workers))
+    print(dumps(audit.to_dict(), indent=2) if json else audit.text())
+
+
 def doctor(*, json: bool = False) -> None:
     """Say what is installed, what would work and what would not.
 
@@ -312,6 +510,9 @@ def demo(out: Path = Path("runs/demo"), *, quick: bool = False) -> None:
 COMMANDS: dict[str, Command] = {
     "simulate": simulate,
     "ingest": ingest,
+    "catalog summary": catalog_summary,
+    "catalog export": catalog_export,
+    "shard": shard,
     "train": train,
     "diagnose": diagnose,
     "draft": draft,
@@ -321,6 +522,8 @@ COMMANDS: dict[str, Command] = {
     "experts list": experts_list,
     "experts run": experts_run,
     "evaluate": evaluate,
+    "convert": convert,
+    "deidentify": deidentify,
     "doctor": doctor,
     "demo": demo,
 }
@@ -328,6 +531,9 @@ COMMANDS: dict[str, Command] = {
 NEEDS: dict[str, tuple[str, ...]] = {
     "simulate": ("medvlm.simulate", "torch", "pydicom"),
     "ingest": ("medvlm.ingest", "pydicom", "highdicom", "nibabel", "hl7apy", "fhir"),
+    "shard": ("medvlm.shard", "torch", "pydicom", "fsspec"),
+    "catalog summary": ("medvlm.ingest_summary",),
+    "catalog export": ("medvlm.catalog_export", "pyarrow"),
     "train": ("medvlm.train", "torch", "lightning", "transformers", "tokenizers", "safetensors", "jsonargparse"),
     "diagnose": ("medvlm.diagnose", "torch", "transformers", "safetensors"),
     "draft": ("medvlm.draft", "torch", "transformers", "safetensors", "bm25s", "highdicom", "PIL"),
@@ -337,6 +543,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "experts list": ("medvlm.experts_cli", "experts.catalog"),
     "experts run": ("medvlm.experts_cli", "experts.consult", "torch"),
     "evaluate": ("medvlm.evaluate", "evaluation.scorecard", "torch", "sklearn", "matplotlib"),
+    "convert": ("medvlm.convert", "torch", "pydicom", "highdicom", "nibabel", "isal"),
+    "deidentify": ("volumes.deidentify", "pydicom", "scipy"),
     "doctor": ("packaging",),
     "demo": ("medvlm.demo",),
 }

@@ -152,22 +152,21 @@ def decoders() -> Iterator[Check]:
     """Each transfer syntax that `volumes.pixels` reads, and whether its decoder is there."""
     where = "DICOM transfer syntaxes"
     try:
-        from pydicom.pixels import get_decoder
-        from pydicom.uid import UID
-
-        from volumes import pixels
+        from volumes.transfer_syntaxes import CODECS, NATIVE, is_installed, name_of
     except ImportError as error:
         yield Check(where, "pydicom", "broken", str(error))
         return
-    for text in sorted(pixels._NATIVE):
-        yield Check(where, UID(text).name, "ok", f"{text}  pydicom")
-    for text, plugin in sorted(pixels._DECODERS.items()):
-        name = re.sub(r"(?i) image compression|, non-hierarchical|, first-order prediction", "", UID(text).name)
+    for text in sorted(NATIVE):
+        yield Check(where, name_of(text), "ok", f"{text}  pydicom")
+    for text, known in sorted(CODECS.items()):
+        name = re.sub(r"(?i) image compression|, non-hierarchical|, first-order prediction", "", name_of(text))
         name = re.sub(r"\(Process 14 \[.*", "(Selection Value 1)", name).replace("High-Throughput JPEG 2000", "HTJ2K")
-        if plugin in get_decoder(UID(text)).available_plugins:
-            yield Check(where, name, "ok", f"{text}  {plugin}")
+        decoder = next(filter(is_installed, known), None)
+        if decoder is not None:
+            yield Check(where, name, "ok", f"{text}  {decoder.name}")
         else:
-            yield Check(where, name, "optional", f"{text}  pip install '{DISTRIBUTION}[jpeg]' (GPL-3.0)")
+            ways = " or ".join(f"pip install '{DISTRIBUTION}[{one.extra}]'" for one in known)
+            yield Check(where, name, "optional", f"{text}  {ways}")
 
 
 def network() -> Iterator[Check]:

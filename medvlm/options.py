@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def build_parser(commands: dict[str, Command], title: str, version: str) -> Parser:
-    """One parser for all commands; a name of two words ("experts list") makes a group, whose default is its `list`."""
+    """One parser for all commands; a name of two words makes a group ("experts list"), whose default is its `list`."""
     parser = Parser(prog="medvlm", description=title)
     parser.add_argument("--version", action="version", version=f"medvlm {version}")
     _add_debug(parser)
@@ -40,10 +40,11 @@ def build_parser(commands: dict[str, Command], title: str, version: str) -> Pars
     for name, command in commands.items():
         group, _, leaf = name.partition(" ")
         if leaf and group not in groups:
-            default = commands[f"{group} list"]
-            parent = top.add_parser(group, help=summary(default), description=summary(default))
-            _fill(parent, default)
-            groups[group] = parent.add_subparsers(metavar="COMMAND", title="commands")
+            default = commands.get(f"{group} list")
+            parent = top.add_parser(group, help=summary(default or command), description=summary(default or command))
+            if default is not None:
+                _fill(parent, default)
+            groups[group] = parent.add_subparsers(metavar="COMMAND", title="commands", required=default is None)
         place = groups[group] if leaf else top
         _fill(place.add_parser(leaf or group, help=summary(command), description=description(command)), command)
     return parser

@@ -62,7 +62,7 @@ def _hospital(out: Path, studies: int, seed: int) -> Hospital:
     from medvlm.simulate import simulate
 
     simulate(out / "sim", studies=studies, seed=seed, workers=1)
-    ingest([out / "sim" / "dicom"], [out / "sim" / "messages"], out / "hospital.db", workers=1)
+    ingest([out / "sim" / "dicom"], [out / "sim" / "messages"], out / "hospital.db", workers=0)
     return Hospital(out / "sim" / "dicom", out / "sim" / "truth", out / "hospital.db")
 
 

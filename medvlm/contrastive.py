@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medvlm.data import Pairs
+from medvlm.encoders import full_precision
 
 
 def warm_cosine(optimizer: torch.optim.Optimizer, warmup: int, total: int) -> torch.optim.lr_scheduler.LambdaLR:
@@ -64,7 +65,8 @@ class Contrastive(lightning.LightningModule):
         """One step; its randomness is keyed by (seed, step), so a resumed run repeats it exactly."""
         torch.manual_seed(hash((self.seed, batch.step)) % 2**63)
         tokens = self.image(batch.image, batch.view)
-        loss, parts = self.objective(tokens, self.text(batch.ids, batch.mask), batch.target, batch.kin)
+        with full_precision(batch.image):
+            loss, parts = self.objective(tokens, self.text(batch.ids, batch.mask), batch.target, batch.kin)
         size = len(batch.image)
         self.log("train/loss", loss, batch_size=size, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in parts.items()}, batch_size=size)

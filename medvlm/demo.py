@@ -99,7 +99,7 @@ def precision() -> str:
 
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    own = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.13; older ones do not tell
+    own: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # of torch 2.13; older ones do not tell
     return "bf16-mixed" if own.get("avx512_bf16") or own.get("amx_bf16") else "32-true"
 
 

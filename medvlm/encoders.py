@@ -44,6 +44,11 @@ def box_blur(image: Tensor, size: int) -> Tensor:
     return image
 
 
+def full_precision(like: Tensor) -> torch.autocast:
+    """Inside it, mixed precision is off on the device of `like`."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 class ImageTokens(NamedTuple):
     """Tokens of a batch of images. Shapes: local (B, N, E), whole (B, E); N = product of `grid`, row-major."""
 
@@ -141,6 +146,10 @@ class HybridTower(nn.Module):
         fine = coarse = self.stem(bands(image).contiguous(memory_format=self.layout))
         for stage in self.stages:
             fine, coarse = coarse, stage(coarse)
+        with full_precision(image):  # cosines of 8 bits locate and rank worse (LOG.md); the convolutions cost the time
+            return self._tokens(fine.to(self.position), coarse.to(self.position), view)
+
+    def _tokens(self, fine: Tensor, coarse: Tensor, view: Tensor | None) -> ImageTokens:
         tokens = coarse.flatten(2).transpose(1, 2) + self.position  # (B, n, C)
         if view is not None:
             tokens = tokens + self.view(view)[:, None]

@@ -140,3 +140,15 @@ def test_the_last_channel_compares_the_sides_along_the_transverse_axis() -> None
     torch.testing.assert_close(bands(image.flip(-1))[:, -1], -sides)  # a mirrored film is not the same film
     even = (image + image.flip(-1)) / 2
     assert float(bands(even)[:, -1].abs().max()) < 1e-5
+
+
+def test_mixed_precision_ends_where_tokens_begin() -> None:
+    torch.manual_seed(0)
+    tower = HybridTower(dims=2, shape=(32, 32), stem=4, widths=(8, 8), depth=1, heads=2, embed=8).eval()
+    image = torch.rand(2, 1, 32, 32)
+    whole = tower(image, torch.tensor([0, 1]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = tower(image, torch.tensor([0, 1]))
+    assert mixed.local.dtype == mixed.whole.dtype == torch.float32
+    assert not torch.equal(mixed.local, whole.local)  # the convolutions did run in 8 bits
+    torch.testing.assert_close(mixed.local, whole.local, atol=0.05, rtol=0.05)

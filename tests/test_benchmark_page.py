@@ -36,6 +36,12 @@ def test_a_run_replaces_its_own_section_and_leaves_the_others(page: ModuleType, 
     assert "| 4 |" not in text
 
 
+def test_a_missed_goal_is_kept_like_another_result(page: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "plums.py").write_text("import sys; print('| plums | missed |'); sys.exit(1)")
+    assert page.main(["plums.py"]) == 0
+    assert "| plums | missed |" in (tmp_path / "benchmarks.md").read_text()
+
+
 def test_a_run_that_fails_changes_nothing(page: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "worms.py").write_text("import sys; print('half'); sys.exit(3)")
     assert page.main(["worms.py"]) == 1

@@ -54,8 +54,15 @@ def section(command: str, printed: str) -> str:
     script = Path(shlex.split(command)[0]).stem
     where = f"Python {platform.python_version()}, {os.cpu_count()} logical cores, {datetime.date.today().isoformat()}"
     lines = printed.strip().splitlines()
-    body = printed.strip() if any(line.startswith("|") for line in lines) else "```\n" + printed.strip() + "\n```"
+    body = spaced(lines) if any(line.startswith("|") for line in lines) else "```\n" + printed.strip() + "\n```"
     return f"## {script}\n\n`python {command}` on {where}:\n\n{body}\n"
+
+
+def spaced(lines: list[str]) -> str:
+    """Lines with a table among them: Markdown takes what follows a table for another row unless a line lies between."""
+    text = "\n".join(lines)
+    text = re.sub(r"(?m)^(\|.*)\n(?![|\n])", r"\1\n\n", text)
+    return re.sub(r"(?m)^([^|\n].*)\n(?=[^\n])", r"\1\n\n", text)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,12 @@ def test_a_run_replaces_its_own_section_and_leaves_the_others(page: ModuleType, 
     assert "| 4 |" not in text
 
 
+def test_what_follows_a_table_is_no_row_of_it(page: ModuleType) -> None:
+    assert page.spaced(["2 cores", "| a |", "|---|", "| 1 |", "ours: 3", "theirs: 2"]) == (
+        "2 cores\n\n| a |\n|---|\n| 1 |\n\nours: 3\n\ntheirs: 2"
+    )
+
+
 def test_a_missed_goal_is_kept_like_another_result(page: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "plums.py").write_text("import sys; print('| plums | missed |'); sys.exit(1)")
     assert page.main(["plums.py"]) == 0

@@ -14,6 +14,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,25 +180,42 @@ def digest(catalog: Path) -> str:
 
 def kill_and_resume(
     archive: Path, out: Path, workers: int, before_s: float, kills: int, after_s: float = 0.0, seed: int = 0
-) -> int:
-    """Kill an ingest at random moments, one after another, then let it end; returns how many kills hit it.
+) -> Iterator[str]:
+    """Kill an ingest at random moments, one after another; after each kill, what a resumed run makes of what is left.
 
-    Moments lie between `after_s` and `before_s` after each start. An ingest that ends before its moment is begun anew,
-    and the next moments come sooner.
+    Each kill's remains are copied; the copy is resumed to its end and its digest yielded, then the ingest itself goes on
+    to the next kill. Moments lie between `after_s` and `before_s` after each start. An ingest that ends before its
+    moment is begun anew, and the next moments come sooner.
     """
     moments, hits, pace = random.Random(seed), 0, 1.0
     for _ in range(4 * kills):
         moment = pace * moments.uniform(after_s, before_s)
         if run_ingest(archive, out, workers, kill_after=moment, watch=False).killed:
             hits += 1
+            yield resumed(archive, out, workers)
         else:
             pace *= 0.8
-            for old in out.parent.glob(f"{out.name}*"):
-                old.unlink()
+            forget(out)
         if hits == kills:
-            break
-    run_ingest(archive, out, workers, watch=False)
-    return hits
+            return
+
+
+def resumed(archive: Path, out: Path, workers: int) -> str:
+    """The digest of a copy of a killed ingest's catalog after it was resumed to its end; the copy is removed."""
+    copy = out.with_name(f"resumed-{out.name}")
+    forget(copy)
+    for part in out.parent.glob(f"{out.name}*"):
+        shutil.copyfile(part, copy.with_name(copy.name + part.name[len(out.name) :]))
+    run_ingest(archive, copy, workers, watch=False)
+    found = digest(copy)
+    forget(copy)
+    return found
+
+
+def forget(catalog: Path) -> None:
+    """Remove a catalog and the files beside it."""
+    for part in catalog.parent.glob(f"{catalog.name}*"):
+        part.unlink()
 
 
 def main() -> None:
@@ -239,9 +257,12 @@ def measure(archive: Path, work: Path, workers: int, kills: int, ray: bool) -> I
         yield f"Ray, {workers} workers: {other.seconds:.1f} s, catalog {'identical' if same else 'DIFFERENT'}"
     if kills:
         before_s, after_s = max(first.seconds / kills * 2, second.seconds * 1.5), second.seconds * 0.5
-        hits = kill_and_resume(archive, work / "killed.db", workers, before_s, kills, after_s)
-        same = digest(work / "killed.db") == expected
-        yield f"killed {hits} times at random moments, then resumed: catalog {'identical' if same else 'DIFFERENT'}"
+        found = []
+        for found_now in kill_and_resume(archive, work / "killed.db", workers, before_s, kills, after_s):
+            found.append(found_now)
+            print(f"kill {len(found)}: {'identical' if found_now == expected else 'DIFFERENT'}", file=sys.stderr)
+        same = sum(one == expected for one in found)
+        yield f"killed {len(found)} times at random moments and resumed each time: catalog identical {same} times"
     yield json.dumps({"first_s": first.seconds, "second_s": second.seconds, "peak_bytes": first.peak_bytes})
 
 

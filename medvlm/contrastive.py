@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import lightning
@@ -45,6 +46,8 @@ class Contrastive(lightning.LightningModule):
         weight_decay: AdamW decay of matrices.
         warmup: Steps of linear warm-up.
         seed: Keys any randomness inside the step (dropout).
+        mixed_until: Share of the steps after which the image tower leaves the trainer's mixed precision for 32 bits:
+            the rounding of 8 bits tells when the learning rate is small (LOG.md).
     """
 
     def __init__(
@@ -56,15 +59,19 @@ class Contrastive(lightning.LightningModule):
         weight_decay: float = 0.05,
         warmup: int = 50,
         seed: int = 0,
+        mixed_until: float = 1.0,
     ) -> None:
         super().__init__()
+        self.mixed_until = mixed_until
         self.image, self.text, self.objective = image, text, objective
         self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
 
     def training_step(self, batch: Pairs) -> Tensor:
         """One step; its randomness is keyed by (seed, step), so a resumed run repeats it exactly."""
         torch.manual_seed(hash((self.seed, batch.step)) % 2**63)
-        tokens = self.image(batch.image, batch.view)
+        late = batch.step >= self.mixed_until * self.trainer.max_steps
+        with full_precision(batch.image) if late else nullcontext():
+            tokens = self.image(batch.image, batch.view)
         with full_precision(batch.image):
             loss, parts = self.objective(tokens, self.text(batch.ids, batch.mask), batch.target, batch.kin)
         size = len(batch.image)

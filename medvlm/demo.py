@@ -22,7 +22,7 @@ class Size:
     report_steps: int
 
 
-FULL = Size(studies=1300, unseen=240, contrastive_steps=1450, report_steps=300)
+FULL = Size(studies=1300, unseen=240, contrastive_steps=1550, report_steps=300)
 QUICK = Size(studies=80, unseen=24, contrastive_steps=12, report_steps=8)
 
 

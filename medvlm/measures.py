@@ -134,28 +134,35 @@ def above_baseline(odds: np.ndarray, baseline: np.ndarray, test: TestSet, name: 
     return [Metric.of(f"{name}.{key}", value, variant, test.data) for key, value in found.items()]
 
 
+RANDOM_MODELS = 5
+"""Random weights tell findings apart a little, either way: one draw is no control for a thousand studies (LOG.md)."""
+
+
 def reliance(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
-    """The same questions with another patient's image, a blank image, an untrained model: all should be at chance."""
+    """The same questions with another patient's image, a blank image, untrained models: all should be at chance."""
     swapped = odds[other_patient(test.patients)]
-    fresh = untrained(model)
-    untaught = finding_odds(fresh, tokens_of(fresh, test.images, test.examples, "untrained control"), test.names)
+    untaught = []
+    for seed in range(RANDOM_MODELS):
+        fresh = untrained(model, seed)
+        tokens = tokens_of(fresh, test.images, test.examples, f"untrained control {seed + 1} of {RANDOM_MODELS}")
+        untaught.append(finding_odds(fresh, tokens, test.names))
     blank = np.zeros((1, *test.images.shape[1:]), dtype=np.float32)
     same = finding_odds(model, tokens_of(model, blank, test.examples[:1], "blank"), test.names)
-    metrics = []
-    for control, scores in (("swapped", swapped), ("untrained", untaught), ("blank", np.repeat(same, len(odds), 0))):
-        macro = auroc_metrics(f"reliance.{control}.auroc", scores, test, f"control: {control}; {PAIRS}")[0]
-        metrics.append(
-            Metric(
-                f"reliance.{control}.auroc",
-                macro.value,
-                macro.low,
-                macro.high,
-                macro.n,
-                macro.variant + "; macro",
-                macro.data,
-            )
-        )
-    return metrics
+    controls = {"swapped": [swapped], "untrained": untaught, "blank": [np.repeat(same, len(odds), 0)]}
+    return [reliance_metric(name, scores, test) for name, scores in controls.items()]
+
+
+def reliance_metric(control: str, scores: Sequence[np.ndarray], test: TestSet) -> Metric:
+    """Macro AUROC of a control, the mean over its draws."""
+
+    def statistic(rows: np.ndarray) -> float:
+        labels = test.labels[rows]
+        return float(np.mean([macro_auroc(drawn[rows], labels, test.names).value for drawn in scores]))
+
+    found = patient_bootstrap(statistic, test.patients, n=500)
+    draws = f"mean of {len(scores)} random models; " if len(scores) > 1 else ""
+    variant = f"control: {control}; {draws}{PAIRS}; macro"
+    return Metric.of(f"reliance.{control}.auroc", found, variant, test.data)
 
 
 def grounding(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:

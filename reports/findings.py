@@ -6,16 +6,20 @@ so the same sentence always gives the same answer.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from reports.attributes import Attributes, read_attributes
-from reports.lexicon import Mention, lexicon, names
-from reports.scope import WITH, Scope, read_scope, status_of
+from reports.certainty import STRENGTH, Hedge, hedge_of
+from reports.coordination import attributes_of, is_alternative
+from reports.lexicon import Lexicon, Mention, names
+from reports.lexicon import lexicon as standard_lexicon
+from reports.normal_statements import ruled_out
+from reports.scope import Scope, read_scope, status_of
 from reports.sections import section_sentences
+from reports.templates import as_prose, with_subject
+from reports.word_index import word_starts
 
 if TYPE_CHECKING:
     from volumes.volume import Region
@@ -23,15 +27,11 @@ if TYPE_CHECKING:
 Status = Literal["present", "absent", "uncertain"]
 LEXICON: tuple[str, ...] = names()  # canonical finding names
 
-_NOT_STATEMENTS = frozenset({"indication", "technique", "comparison"})  # "rule out pneumonia" is a question
-_JOINT = re.compile(rf",\s|\s(?:and|or)\s|{WITH}|;")
-_EITHER = re.compile(r",? or (?:\w+ ){0,2}")
-_EXPLAINS = re.compile(
-    r"\b(?:represent\w*|reflect\w*|suggest\w*|(?:consistent|compatible|keeping) with|(?:due|secondary|related) to)\b"
-)
-_ABNORMAL = re.compile(
-    r"\b(?:enlarged|upper limits?|borderline|abnormal|prominent|not (?:normal|clear)|increased|otherwise|than normal)\b"
-)
+_NOT_STATEMENTS = frozenset(
+    {"indication", "technique", "comparison", "provenance", "signature"}
+)  # "rule out pneumonia" asks
+_DETAILS = ("side", "location", "severity", "size_mm", "change")
+_LONG = 1000  # characters; longer sentences are read each time, so that what is kept stays small
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Finding:
 
     `size_mm` in millimeters; `score` a probability in [0, 1]; `sentence` the index in
     `reports.sections.sentences(text)`; `by` names the maker: "stated" or "implied" (by a normal
-    statement) for `find`, else an expert or a model.
+    statement) for `find`, else an expert or a model. What a reading leaves to be looked up, and no part of the fact:
+    `hedge` how sure an uncertain statement is, `words` how the text names the finding.
     """
 
     name: str
@@ -54,109 +55,118 @@ class Finding:
     score: float | None = None
     by: str = ""
     sentence: int | None = None
+    hedge: Hedge | None = field(default=None, compare=False)
+    words: tuple[str, ...] = field(default=(), compare=False)
 
 
-def find(text: str) -> tuple[Finding, ...]:
+def find(text: str, lexicon: Lexicon | None = None) -> tuple[Finding, ...]:
     """Findings stated in `text`, a sentence or a whole report, in the order of the text.
 
     Indication, technique and comparison state nothing. A normal statement ("the lungs are clear") rules out what
-    `lexicon.yaml` lists for it, with `by="implied"`, unless the same report states the finding elsewhere.
+    `lexicon.yaml` lists for it, with `by="implied"`, unless the same report states the finding elsewhere. Another
+    lexicon than the platform's own is made by `reports.lexicon.lexicon(extra="hospital.yaml")`.
     """
+    book = standard_lexicon() if lexicon is None else lexicon
     found: list[Finding] = []
     for index, (section, sentence) in enumerate(section_sentences(text)):
         if section not in _NOT_STATEMENTS:
-            found += [replace(finding, sentence=index) for finding in _read(sentence)]
+            read = read_sentence if len(sentence) <= _LONG else read_sentence.__wrapped__
+            found += [_numbered(finding, index) for finding in read(sentence, book)]
     stated = {finding.name for finding in found if finding.by == "stated" and finding.status != "absent"}
     return tuple(finding for finding in found if finding.by != "implied" or finding.name not in stated)
 
 
-def _read(sentence: str) -> list[Finding]:
-    """The findings of one sentence, `sentence` index not set."""
-    low = sentence.lower()
-    mentions = lexicon().mentions(low)
-    scope = read_scope(low, mentions)
-    stated = list(_stated(low, mentions, scope))
+@lru_cache(maxsize=4096)
+def read_sentence(sentence: str, book: Lexicon) -> tuple[Finding, ...]:
+    """The findings of one sentence, without its number. Reports repeat sentences, so the last ones read are kept."""
+    low = as_prose(sentence.lower())
+    starts = word_starts(low)
+    mentions = book.mentions(low, starts)
+    if (whole := with_subject(low, mentions)) != low:
+        low, starts = whole, word_starts(whole)
+        mentions = book.mentions(low, starts)
+    stated = _stated(low, mentions, book, starts) if mentions else []
     said = {finding.name for finding in stated}
-    implied = [Finding(name, "absent", by="implied") for name in _ruled_out(low, mentions) if name not in said]
-    return list(dict.fromkeys([*stated, *implied]))
+    implied = [
+        Finding(name, "absent", by="implied") for name in ruled_out(low, mentions, book, starts) if name not in said
+    ]
+    return tuple(_merged([*stated, *implied]))
 
 
-def _stated(low: str, mentions: Sequence[Mention], scope: Scope) -> Iterator[Finding]:
-    previous: Attributes | None = None
-    for at, mention in enumerate(mentions):
-        status, gone = status_of(mention, scope)
+def _numbered(finding: Finding, index: int) -> Finding:
+    """`dataclasses.replace(finding, sentence=index)`, which is four times slower and asked for every finding."""
+    copied = object.__new__(Finding)
+    copied.__dict__.update(finding.__dict__, sentence=index)
+    return copied
+
+
+def _merged(findings: Sequence[Finding]) -> Sequence[Finding]:
+    """Equal statements of one sentence once, with all words for them and their firmest hedge; "advanced fibrosis with
+    honeycombing" says nothing new with the second word."""
+    if len(findings) < 2 or len({finding.name for finding in findings}) == len(findings):
+        return findings
+    kept: dict[Finding, Finding] = {}
+    for one in findings:
+        if (first := kept.get(one)) is not None:
+            firm = max(first.hedge, one.hedge, key=lambda hedge: STRENGTH[hedge])
+            one = replace(first, words=first.words + one.words, hedge=firm)
+        kept[one] = one
+    merged = list(kept.values())
+    for one in kept.values():
+        fuller = next((at for at, other in enumerate(merged) if _says_more(other, one)), None)
+        if fuller is not None:
+            merged[fuller] = replace(merged[fuller], words=merged[fuller].words + one.words)
+            merged.remove(one)
+    return merged
+
+
+def _says_more(other: Finding, one: Finding) -> bool:
+    """Whether `other` states all that `one` does and more. A denial without a place is the wider one, so it stays."""
+    if one is other or one.status == "absent" or (one.name, one.status, one.by) != (other.name, other.status, other.by):
+        return False
+    pairs = [(getattr(one, name), getattr(other, name)) for name in _DETAILS]
+    return all(mine is None or mine == theirs for mine, theirs in pairs) and pairs != [(a, a) for a, _ in pairs]
+
+
+def _stated(low: str, mentions: Sequence[Mention], book: Lexicon, starts: list[int]) -> list[Finding]:
+    scope = read_scope(low, mentions, starts)
+    statuses, gone = _statuses(low, mentions, scope)
+    found = []
+    for mention, status, resolved, parts in zip(
+        mentions, statuses, gone, attributes_of(low, mentions, scope, statuses), strict=True
+    ):
         if status == "skip":
             continue
-        if status == "present" and (mention.hint or _is_alternative(low, mentions, at, scope)):
-            status = "uncertain"
-        read = _attributes(low, mentions, at, scope, previous if status != "absent" else None)
-        previous = read
+        absent = status == "absent"
+        hedge = hedge_of(low[slice(*scope.clause(mention.start))]) if status == "uncertain" else None
+        words = (low[mention.start : mention.stop],)
         for name in mention.names:
-            absent = status == "absent"
-            yield Finding(
-                name,
-                cast(Status, status),
-                read.side if lexicon().entries[name].sided else None,
-                read.location,
-                read.severity,
-                None if absent else read.size_mm,
-                "resolved" if gone else None if absent else read.change,
-                by="stated",
-            )
+            sided = book.entries[name].sided
+            found += [
+                Finding(
+                    name,
+                    cast(Status, status),
+                    read.side if sided else None,
+                    read.location,
+                    read.severity,
+                    None if absent else read.size_mm,
+                    "resolved" if resolved else None if absent else read.change,
+                    by="stated",
+                    hedge=hedge,
+                    words=words,
+                )
+                for read in (parts if sided else parts[:1])
+            ]
+    return found
 
 
-def _is_alternative(low: str, mentions: Sequence[Mention], at: int, scope: Scope) -> bool:
-    """ "Atelectasis or infiltrate": one of both, so neither is certain; "no change in A or B" states both."""
-    if any(cue.kind == "pseudo" for cue in scope.cues):
-        return False
-    around = mentions[max(at - 1, 0) : at + 2]
-    gaps = [low[one.stop : other.start] for one, other in pairwise(around)]
-    return any(_EITHER.fullmatch(gap) for gap in gaps)
-
-
-def _attributes(
-    low: str, mentions: Sequence[Mention], at: int, scope: Scope, previous: Attributes | None
-) -> Attributes:
-    """Attributes of a mention: its clause, cut between neighbours at the last joint ("and", comma) that parts them."""
-    mention = mentions[at]
-    start, stop = scope.clause(mention.start)
-    inherits = False
-    if at > 0 and mentions[at - 1].stop > start:
-        gap = low[mentions[at - 1].stop : mention.start]
-        joints = list(_JOINT.finditer(gap))
-        start = mentions[at - 1].stop + (joints[-1].end() if joints else len(gap))
-        inherits = bool(joints)
-    if at + 1 < len(mentions) and mentions[at + 1].start < stop:
-        gap = low[mention.stop : mentions[at + 1].start]
-        joints = list(_JOINT.finditer(gap))
-        stop = mention.stop + (joints[-1].start() if joints else len(gap))
-    after = low[mention.stop : max(stop, mention.stop)]
-    read = read_attributes(low[start : mention.start], low[mention.start : mention.stop], after)
-    if previous is None or read.side is not None:
-        return read
-    # "An opacity at the left base may represent pneumonia": both words mean one thing, in one place.
-    if at > 0 and read.location is None and _EXPLAINS.search(low[mentions[at - 1].stop : mention.start]):
-        return read._replace(side=previous.side, location=previous.location)
-    # "Left effusion and adjacent atelectasis": the second shares the side that it does not name.
-    if inherits:
-        return read._replace(side=previous.side)
-    return read
-
-
-def _ruled_out(low: str, mentions: Sequence[Mention]) -> Iterator[str]:
-    """Findings that a normal statement of this sentence excludes."""
-    for normal in lexicon().normal:
-        for subject in normal.subject.finditer(low):
-            predicate = normal.predicate.search(low, subject.end())
-            if predicate is not None:
-                between = low[subject.end() : predicate.start()]
-            else:
-                predicate = normal.predicate.search(low[: subject.start()])
-                between = low[predicate.end() : subject.start()] if predicate else ""
-                if predicate is None or len(between.split()) > 1:
-                    continue
-            window = low[max(0, min(subject.start(), predicate.start()) - 20) : max(predicate.end(), subject.end())]
-            broken = ";" in between or len(between) > 90 or _ABNORMAL.search(window.replace("not enlarged", ""))
-            if not broken and not any(subject.start() < m.start < predicate.start() for m in mentions):
-                yield from normal.rules_out
-                break
+def _statuses(low: str, mentions: Sequence[Mention], scope: Scope) -> tuple[list[str], list[bool]]:
+    """Of each mention: present, absent, uncertain or skip, and whether it was there and has gone."""
+    statuses, gone = [], []
+    for at, mention in enumerate(mentions):
+        status, resolved = status_of(mention, scope)
+        if status == "present" and (mention.hint or (len(mentions) > 1 and is_alternative(low, mentions, at, scope))):
+            status = "uncertain"
+        statuses.append(status)
+        gone.append(resolved)
+    return statuses, gone

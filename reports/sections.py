@@ -5,61 +5,55 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-_HEADINGS = {
-    "indication": r"(?:clinical )?indications?|(?:clinical |medical |patient )?history|clinical (?:information"
-    r"|data|statement|details)"
-    r"|reason for (?:the )?(?:exam(?:ination)?|study|test)",
-    "technique": r"technique|procedure|protocol|exam(?:ination)?(?: type)?|study|views?",
-    "comparison": r"comparisons?|(?:prior|previous) (?:studies|study|exams?|examinations?)|compared (?:to|with)",
-    "findings": r"(?:chest |lung |radiographic |ct )?findings?(?: and impression|/ ?impression)?|report"
-    r"|observations?|description",
-    "impression": r"(?:final )?impressions?|conclusions?|opinion|summary|interpretation|assessment",
-    "recommendation": r"recommendations?|advice|follow-?up recommendations?",
-}
-_NAMES = "|".join(f"(?P<{key}>{pattern})" for key, pattern in _HEADINGS.items())
-# A heading stands at the start of a line with a colon, or alone on its line; within a line it needs a sentence end
-# before it and a colon after it.
-_HEADING = re.compile(
-    rf"(?:^|\n)[ \t>*#_]*(?:{_NAMES})[ \t*_]*(?::[ \t*_]*|(?=\n))"
-    rf"|(?<=[.!?\"]) +(?:{_NAMES.replace('(?P<', '(?P<in_')}) ?:[ \t]*",
-    re.IGNORECASE,
+from reports.headings import headings
+
+# "1. ", "2) ", "(3) ", "- ", also "1.Left effusion" without a blank.
+_BULLET = re.compile(
+    r"(^|[.!?;:]\s+|\n[ \t]*)(?:\(?\d{1,2}[.)](?:\s+|(?=[A-Z][a-z]))|#\d{1,2}[.:)]?\s+"
+    r"|[-–•*·‣►▪]\s+|[a-h]\)\s+"
+    r"|(?-i:[ivx]{1,4})\)\s+)(?=\S)"
 )
-_BULLET = re.compile(r"(^|[.!?;:]\s+|\n[ \t]*)(?:\(?\d{1,2}[.)]\s+|[-•*]\s+)(?=\S)")
 _QUOTE = re.compile(r'(?<=[.\s])"|"(?=\s|$)|^"')  # some exports put each item of a list in quotation marks
 _STOP = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n\s*\n")
 _GLUED = re.compile(r"(?<=[a-z)])\.(?=[A-Z][a-z])")  # "in the apex.There are": a space was lost
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:dr|vs|approx|st|fig|i\.e|e\.g|cf|incl|resp|max|min|dia)\.|\b[a-z]\.)$", re.IGNORECASE
+    r"(?:\b(?:drs?|mr|mrs|ms|prof|vs|approx|ca|fig|i\.e|e\.g|cf|incl|resp|max|min|dia|et al|sup|inf|lat|ant|post"
+    r"|bilat|ser|img"
+    r"|pt|hosp|dept|resp|a\.m|p\.m)\.|\b[a-z]\.)$",
+    re.IGNORECASE,
 )
+_NUMBERED = re.compile(
+    r"\b(?:no|nos|st|im|se|ser|vol|sec|seg)\.$", re.IGNORECASE
+)  # "no. 4", "seg. 6"; but "Effusion: no."
+_LONGEST_ABBREVIATION = 10  # characters that are looked at before a full stop
+_MEASURED = re.compile(r"\d ?(?:mm|cm|ml|cc|in)\.$", re.IGNORECASE)  # "a 5 mm. nodule"
+_LONG_SENTENCE = 800  # characters; no sentence of the public reports that the labels are measured on is longer
 _LONG_LINE = 55  # characters; a longer line that ends without a full stop was wrapped by a machine
 
 
 def split_sections(text: str) -> dict[str, str]:
     """Section name -> text, in the order of the report.
 
-    Names: indication, technique, comparison, findings, impression, recommendation; synonyms ("CONCLUSION",
-    "Reason for exam") are understood. Text without headings is findings. Text before the first heading is findings when
-    no findings heading follows, otherwise it names the examination and goes to technique. A repeated heading appends.
+    Names: indication, technique, comparison, findings, impression, recommendation, addendum, communication (whom the
+    result was told), signature; synonyms ("CONCLUSION", "Reason for exam", "Technical factors") are understood
+    (`headings.py`). Text without headings is findings. Text before the first heading is findings when no findings
+    heading follows, otherwise it names the examination and goes to technique. A repeated heading appends.
     """
-    matches = list(_HEADING.finditer(text))
-    if not matches:
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    found = headings(text)
+    if not found:
         return {"findings": text.strip()} if text.strip() else {}
     sections: dict[str, str] = {}
-    names = [_name(match) for match in matches]
-    opening = text[: matches[0].start()].strip()
+    opening = text[: found[0].start].strip()
     if opening:
-        sections["technique" if "findings" in names else "findings"] = opening
-    ends = [match.start() for match in matches[1:]] + [len(text)]
-    for name, match, end in zip(names, matches, ends, strict=True):
-        body = text[match.end() : end].strip()
+        sections["technique" if any(one.section == "findings" for one in found) else "findings"] = opening
+    ends = [one.start for one in found[1:]] + [len(text)]
+    for one, end in zip(found, ends, strict=True):
+        body = text[one.stop : end].strip()
         if body:
-            sections[name] = f"{sections[name]}\n{body}" if name in sections else body
+            sections[one.section] = f"{sections[one.section]}\n{body}" if one.section in sections else body
     return sections
-
-
-def _name(match: re.Match[str]) -> str:
-    found = match.lastgroup or "findings"
-    return found.removeprefix("in_")
 
 
 def section_sentences(text: str) -> list[tuple[str, str]]:
@@ -80,11 +74,36 @@ def _split(body: str) -> list[str]:
         sentence = " ".join(piece.split())
         if not any(character.isalpha() for character in sentence):
             continue
-        if made and _ABBREVIATION.search(made[-1]):
+        if made and _runs_on(made[-1], sentence):
             made[-1] += " " + sentence
         else:
             made.append(sentence)
-    return made
+    if all(len(sentence) <= _LONG_SENTENCE for sentence in made):
+        return made
+    return [part for sentence in made for part in _cut(sentence)]
+
+
+def _cut(sentence: str) -> list[str]:
+    """A sentence without end (lists of a machine, lost full stops) in parts, so that the time to read it is bounded."""
+    parts = []
+    while len(sentence) > _LONG_SENTENCE:
+        at = sentence.rfind(" ", _LONG_SENTENCE // 2, _LONG_SENTENCE)
+        at = _LONG_SENTENCE if at < 0 else at
+        parts.append(sentence[:at].strip())
+        sentence = sentence[at:].strip()
+    return [*parts, sentence] if sentence else parts
+
+
+def _runs_on(before: str, sentence: str) -> bool:
+    """Whether the full stop between two pieces belongs to an abbreviation, a number or a unit."""
+    if not before.endswith("."):
+        return False
+    end = before[-_LONGEST_ABBREVIATION:]
+    if _ABBREVIATION.search(end):
+        return True
+    if sentence[0].isdigit():
+        return _NUMBERED.search(end) is not None
+    return sentence[0].islower() and _MEASURED.search(end) is not None
 
 
 def _join_lines(body: str) -> str:

@@ -97,7 +97,10 @@ def test_sides_belong_to_their_own_finding() -> None:
     found = {f.name: f.side for f in find("Right apical pneumothorax and left pleural effusion with cardiomegaly.")}
     assert found == {"pneumothorax": "right", "pleural effusion": "left", "cardiomegaly": None}
     assert only("Pleural effusions, right greater than left.").side == "bilateral"
-    assert only("Small left and moderate right pleural effusions.").side == "bilateral"
+    assert [(f.side, f.severity) for f in find("Small left and moderate right pleural effusions.")] == [
+        ("left", "mild"),
+        ("right", "moderate"),
+    ]
     assert only("Bibasilar atelectasis.").side == "bilateral"
     assert only("Nodule in the lingula.").side == "left"
     assert only("Atelectasis of the middle lobe.").side == "right"
@@ -189,8 +192,8 @@ def test_the_lexicon_knows_every_finding_of_the_phantom() -> None:
 
 def test_thousands_of_sentences_per_second() -> None:
     text = (
-        "No focal consolidation, pleural effusion, or pneumothorax. There is a small left pleural effusion, unchanged. "
-        * 200
+        "No focal consolidation, pleural effusion, or pneumothorax. There is a small left pleural effusion,"
+        " unchanged. " * 200
     )
     find(text)
     start = time.process_time()

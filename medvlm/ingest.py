@@ -33,6 +33,7 @@ from volumes.instance import Refusal
 from volumes.isolation import Workers
 
 if TYPE_CHECKING:
+    from medvlm.report_cleaning import ReportCleaner
     from volumes.volume import Unit
 
 # a write-ahead log of 64 MiB and a page cache of 128 MiB: written for a million rows, harmless for ten
@@ -53,12 +54,14 @@ def ingest(
     engine: Name | Engine = "local",
     near_duplicates: bool = False,
     verify: bool = False,
+    cleaner: ReportCleaner | None = None,
 ) -> IngestSummary:
     """Read archives and reports into a catalog; a second call reads only what is new or has changed.
 
     Args:
         archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG; also CSV tables of films.
-        reports: Folders or files of HL7 v2, FHIR, DICOM SR, CSV, JSON Lines or text. A CSV whose rows name image files
+        reports: Folders, zips or files of HL7 v2, FHIR, DICOM SR and encapsulated documents, C-CDA, CSV, JSON Lines,
+            Parquet, text, HTML, RTF or PDF, packed by gzip or not. A CSV whose rows name image files
             that are there is a table of films: each row is a study, with or without text.
         out: The catalog, one database file.
         workers: Processes that read files, each file bounded to 5 s and 1 GiB. With 0 this process reads, unbounded.
@@ -71,6 +74,7 @@ def ingest(
         engine: Where files are read: "local", or "ray" for a Ray cluster (see `RayEngine`).
         near_duplicates: Also look for images that are nearly the same; this decodes one image of every series.
         verify: Also decode every pixel once, name what does not decode, and keep the digest of the rest.
+        cleaner: De-identifies reports as they are read, for archives that were de-identified (`ingest_deidentify`).
 
     Raises: VolumeError when there is nothing to read ("nothing-given", "missing-path"), when the catalog is there and
     `resume` is False ("catalog-exists"), or when it is of another version ("bad-catalog"); when another ingest is
@@ -94,7 +98,7 @@ def ingest(
             tables = [p for p in dict.fromkeys((*roots, *sources)) if is_film_table(p, columns)]
             named = [place for table in tables for place in _keep_table(catalog, table, columns)]
             files = ingest_files.read_files(catalog, [p for p in roots if p not in tables], named, reader)
-            ingest_reports.read_sources(catalog, [p for p in sources if p not in tables], columns)
+            ingest_reports.read_sources(catalog, [p for p in sources if p not in tables], columns, cleaner)
             summary = _concluded(catalog, request, files)
             if summary is None:
                 ingest_studies.write_studies(catalog, Stated(unit, modality))

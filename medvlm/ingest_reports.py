@@ -1,8 +1,8 @@
 """Third stage of ingest: read the reports and join each to its study, or say why not. Nothing is picked silently.
 
-A report goes to the study that it names by UID; else to the one study with its accession number (of several, the one of
-its patient); else, in a table of films, to the study of the row's file. A study has one report at most: of several, a
-corrected one counts before a final one and that before a preliminary one, then the latest; equals are all refused.
+How a study is found is said in `medvlm.report_matching`, and which of several versions counts in `reports.versions`. A
+study has one current report at most; every version that was joined to it stays in its history, with its status, its
+times, and the rule and certainty of its match.
 """
 
 from __future__ import annotations
@@ -16,19 +16,27 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from medvlm.report_matching import Match
+from medvlm.report_matching import match as _match
 from reports.findings import find
 from reports.sections import split_sections
 from reports.sourced import SourcedReport
 from reports.sources import read_reports
-from reports.store import ReportRow, ReportStore, report_id
+from reports.store import ReportRow, ReportStore, StoredVersion, report_id
 from reports.tables import Columns
+from reports.versions import Current, remarks, settle
 from volumes.catalog import Catalog
 from volumes.instance import Refusal
 
-FORMAT = "1"  # raise it when reports are read or labelled in another way: then all are read again
+if TYPE_CHECKING:
+    from medvlm.report_cleaning import ReportCleaner
+
+FORMAT = "2"  # raise it when reports are read or labelled in another way: then all are read again
+REFUSED = "reports refused"  # how many report versions and files of reports were, in the state of the catalog
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS ingest_sources(source TEXT PRIMARY KEY, fingerprint TEXT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS ingest_reports(
@@ -38,32 +46,60 @@ _SCHEMA = (
 _PASSING = (  # filled and read within one call
     """CREATE TEMP TABLE IF NOT EXISTS matches(
         study_uid TEXT NOT NULL, number INTEGER PRIMARY KEY, source TEXT NOT NULL, place INTEGER NOT NULL,
-        by TEXT NOT NULL)""",
-    """CREATE TEMP TABLE IF NOT EXISTS chosen(
-        report_id TEXT PRIMARY KEY, source TEXT NOT NULL, place INTEGER NOT NULL, study_uid TEXT NOT NULL,
-        by TEXT NOT NULL) WITHOUT ROWID""",
+        match TEXT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS temp.matches_by_study ON matches(study_uid, number)",
+    "CREATE TEMP TABLE IF NOT EXISTS settled(study_uid TEXT PRIMARY KEY, report_id TEXT NOT NULL) WITHOUT ROWID",
 )
-_NEXT_CHOSEN = """
-    SELECT c.report_id, c.study_uid, c.by, r.content FROM chosen c JOIN ingest_reports r USING(source, place)
-    WHERE c.report_id > ? ORDER BY c.report_id LIMIT ?"""
-_RANK = {"preliminary": 0, "final": 1, "corrected": 2}
-_BATCH = 100  # reports per transaction; understanding a text takes milliseconds
+_OF_STUDIES = """
+    SELECT m.study_uid, m.match, r.content FROM matches m JOIN ingest_reports r USING(source, place)
+    WHERE m.study_uid > ? AND m.study_uid <= ? ORDER BY m.study_uid, m.number"""
+_BATCH = 100  # studies per transaction; understanding a text takes milliseconds
 
 
 @dataclass
 class ReportCounts:
-    """How many reports the sources hold, and how many of them joined a study."""
+    """How many reports the sources hold, how many studies have one now, and how many reports were refused."""
 
     read: int = 0
     matched: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True)
-class _Match:
-    report: SourcedReport
+class _Joined:
+    """The versions of one study's report, and the match of each."""
+
     study_uid: str
-    by: str
-    number: int = 0  # in the order of all reports
+    current: Current
+    matches: dict[int, Match]  # by the identity of the version's report
+
+    def row(self) -> ReportRow | None:
+        """The report that stands now."""
+        if self.current.report is None:
+            return None
+        used = next(v.report for v in self.current.versions if v.role == "used")
+        return _report_row(self.study_uid, self.current.report, self.matches[id(used)].by)
+
+    def history(self) -> tuple[StoredVersion, ...]:
+        """Every version, as the store keeps it."""
+        found = []
+        for version in self.current.versions:
+            report, match = version.report, self.matches[id(version.report)]
+            stored = StoredVersion(
+                version.role,
+                report.status,
+                report.issued,
+                report.text,
+                report.accession,
+                report.source,
+                match.by,
+                match.certainty,
+                (*match.notes, *report.notes),
+                report.version,
+                report.measurements,
+            )
+            found.append(stored)
+        return tuple(found)
 
 
 def create_tables(catalog: Catalog) -> None:
@@ -77,23 +113,27 @@ def create_tables(catalog: Catalog) -> None:
             db.execute("DELETE FROM ingest_sources")
             for report in list(store.all()):
                 store.remove(report.report_id)
+            store.forget_history()
             db.execute("INSERT OR REPLACE INTO ingest_state VALUES ('report format', ?)", (FORMAT,))
 
 
-def read_sources(catalog: Catalog, paths: Sequence[Path], columns: Columns | None) -> None:
+def read_sources(
+    catalog: Catalog, paths: Sequence[Path], columns: Columns | None, cleaner: ReportCleaner | None = None
+) -> None:
     """Keep what the paths hold. They are read again when a file below them has changed since the last call.
 
-    Versions of one report may lie in several files, so a changed file means that all of them are read.
+    Versions of one report may lie in several files, so a changed file means that all of them are read. With a
+    `cleaner` nothing is kept but what it gives, not even where the reports lay.
     """
     if not paths:
         return
-    names = sorted(map(str, paths))
-    now = fingerprint(paths, columns)
+    names = sorted(cleaner.place(path) if cleaner else str(path) for path in paths)
+    now = fingerprint(paths, columns) + (f" {cleaner.mark}" if cleaner else "")
     source = json.dumps(names)
     if is_kept(catalog, source, now):
         return
     found = tqdm(read_reports(paths, columns), desc="read reports", unit="report", disable=None)
-    keep_source(catalog, source, found, now)
+    keep_source(catalog, source, cleaner.all(found) if cleaner else found, now)
     with catalog.transaction() as db:  # an earlier call with fewer paths is part of this one
         for (other,) in db.execute("SELECT source FROM ingest_sources WHERE source LIKE '[%'").fetchall():
             if other != source and set(json.loads(other)) <= set(names):
@@ -114,7 +154,7 @@ def keep_source(catalog: Catalog, source: str, found: Iterable[SourcedReport | R
         db.executemany(
             "INSERT INTO ingest_reports VALUES (?, ?, ?, ?)",
             (
-                (source, place, isinstance(one, SourcedReport), json.dumps(asdict(one), ensure_ascii=False))
+                (source, place, isinstance(one, SourcedReport), json.dumps(asdict(one)))
                 for place, one in enumerate(found)
             ),
         )
@@ -124,7 +164,7 @@ def keep_source(catalog: Catalog, source: str, found: Iterable[SourcedReport | R
 def join_reports(catalog: Catalog, first: Iterable[Refusal] = ()) -> ReportCounts:
     """Give every study its report, and write the refusals that belong to no study: `first`, then those of reports.
 
-    Goes through the reports twice, so that one study's reports are in memory at a time and not those of all.
+    Goes through the reports twice, so that a few studies' reports are in memory at a time and not those of all.
     """
     db, counts = catalog.connection, ReportCounts()
     with catalog.transaction():
@@ -132,20 +172,22 @@ def join_reports(catalog: Catalog, first: Iterable[Refusal] = ()) -> ReportCount
         for refusal in first:
             catalog.add_refusal(refusal)
         _match_all(catalog, counts)
-        db.execute("DELETE FROM chosen")
-        for matches in _by_study(db):
-            best, losers = _choose(matches)
-            for refusal in losers:
-                catalog.add_refusal(refusal)
-            for match in best:
-                key = report_id(match.study_uid, match.report.text)
-                db.execute(
-                    "INSERT INTO chosen SELECT ?, source, place, study_uid, by FROM matches WHERE number = ?",
-                    (key, match.number),
-                )
-                counts.matched += 1
+        db.execute("DELETE FROM settled")
+        for joined in _joined(db, "", "\U0010ffff"):
+            for refusal in remarks(joined.current, f"study {joined.study_uid}"):
+                _refuse(catalog, refusal, counts)
+            text = joined.current.report
+            key = "" if text is None else report_id(joined.study_uid, text.text)
+            db.execute("INSERT INTO settled VALUES (?, ?)", (joined.study_uid, key))
+            counts.matched += text is not None
+        db.execute("INSERT OR REPLACE INTO ingest_state VALUES (?, ?)", (REFUSED, str(counts.refused)))
     _write(catalog)
     return counts
+
+
+def _refuse(catalog: Catalog, refusal: Refusal, counts: ReportCounts) -> None:
+    counts.refused += refusal.kind == "refusal"
+    catalog.add_refusal(refusal)
 
 
 def _match_all(catalog: Catalog, counts: ReportCounts) -> None:
@@ -156,27 +198,29 @@ def _match_all(catalog: Catalog, counts: ReportCounts) -> None:
     db.execute("DELETE FROM matches")
     for number, (source, place, one) in enumerate(_kept(db)):
         if isinstance(one, Refusal):
-            catalog.add_refusal(one)
+            _refuse(catalog, one, counts)
             continue
         counts.read += 1
         for note in one.notes:
             catalog.add_refusal(Refusal(one.source, "repaired-report", note, "repair"))
         match = _match(db, one)
         if isinstance(match, Refusal):
-            catalog.add_refusal(match)
+            _refuse(catalog, match, counts)
         else:
-            db.execute("INSERT INTO matches VALUES (?, ?, ?, ?, ?)", (match.study_uid, number, source, place, match.by))
+            told = json.dumps(asdict(match))
+            db.execute("INSERT INTO matches VALUES (?, ?, ?, ?, ?)", (match.study_uid, number, source, place, told))
 
 
-def _by_study(db: sqlite3.Connection) -> Iterator[list[_Match]]:
-    """All reports of one study, study after study."""
-    query = (
-        "SELECT m.study_uid, m.number, m.by, r.content FROM matches m JOIN ingest_reports r USING(source, place)"
-        " ORDER BY m.study_uid, m.number"
-    )
-    rows = ((study, _Match(_report(content), study, by, number)) for study, number, by, content in db.execute(query))
-    for _, group in groupby(rows, key=itemgetter(0)):
-        yield [match for _, match in group]
+def _joined(db: sqlite3.Connection, after: str, until: str) -> Iterator[_Joined]:
+    """Studies after one UID up to another with all their reports, settled."""
+    for study_uid, rows in groupby(db.execute(_OF_STUDIES, (after, until)), key=itemgetter(0)):
+        reports: list[SourcedReport] = []
+        matches: dict[int, Match] = {}
+        for _, told, content in rows:
+            report, stored = _report(content), json.loads(told)
+            reports.append(report)
+            matches[id(report)] = Match(**{**stored, "notes": tuple(stored["notes"])})
+        yield _Joined(study_uid, settle(reports), matches)
 
 
 def _drop(db: sqlite3.Connection, source: str) -> None:
@@ -192,8 +236,7 @@ def _kept(db: sqlite3.Connection) -> Iterator[tuple[str, int, SourcedReport | Re
 
 
 def _report(content: str) -> SourcedReport:
-    stored = json.loads(content)
-    return SourcedReport(**{**stored, "notes": tuple(stored["notes"])})
+    return SourcedReport.from_json(json.loads(content))
 
 
 def fingerprint(paths: Sequence[Path], columns: Columns | None) -> str:
@@ -210,112 +253,49 @@ def fingerprint(paths: Sequence[Path], columns: Columns | None) -> str:
     return digest.hexdigest()
 
 
-def _match(db: sqlite3.Connection, report: SourcedReport) -> _Match | Refusal:
-    named = _studies(db, "study_uid = ?", report.study_uid) if report.study_uid else []
-    by = "study_uid"
-    if not named and report.accession:
-        named, by = _studies(db, "accession = ?", report.accession), "accession"
-        if len(named) > 1 and report.patient_key is not None:
-            of_patient = [row for row in named if row[1] == report.patient_key]
-            named, by = (of_patient, "accession and patient") if len(of_patient) == 1 else (named, by)
-    if not named and report.image:
-        named = _studies(db, "study_uid = (SELECT study_uid FROM instances WHERE path = ?)", report.image)
-        by = "table row"
-    what = f"report with accession {report.accession or 'none'} and study UID {report.study_uid or 'none'}"
-    if not named:
-        return _unmatched(db, report, what)
-    if len(named) > 1:
-        uids = ", ".join(sorted(row[0] for row in named))
-        message = f"{what}: {len(named)} studies have this accession number: {uids}. Give the report a study UID"
-        return Refusal(report.source, "ambiguous-accession", message)
-    study_uid, patient, _ = named[0]
-    if report.patient_key is not None and report.patient_key != patient:
-        message = (
-            f"{what}: the report is about the patient {report.patient_key}, study {study_uid} is of {patient}"
-            " (pseudonyms). Check both for a mix-up"
-        )
-        return Refusal(report.source, "other-patient", message)
-    return _Match(report, study_uid, by)
-
-
-def _studies(db: sqlite3.Connection, where: str, value: str) -> list[tuple[str, str, str]]:
-    return db.execute(f"SELECT study_uid, patient_key, accession FROM studies WHERE {where}", (value,)).fetchall()
-
-
-def _unmatched(db: sqlite3.Connection, report: SourcedReport, what: str) -> Refusal:
-    if report.image and not report.study_uid and not report.accession:
-        message = "the film of this table row is not in the catalog: it was refused or not ingested"
-        return Refusal(report.source, "study-refused", message)
-    query = "SELECT reason FROM refusals WHERE study_uid = ? AND study_uid != '' AND kind = 'refusal'"
-    refused = db.execute(query, (report.study_uid,)).fetchone()
-    if refused is not None:
-        return Refusal(report.source, "study-refused", f"{what}: its study was refused ({refused[0]})")
-    message = f"{what}: no study of the catalog has either; ingest the archive that holds it, or drop the report"
-    return Refusal(report.source, "no-study", message)
-
-
-def _choose(matches: Sequence[_Match]) -> tuple[list[_Match], list[Refusal]]:
-    """The report that counts (one or none) and a refusal or repair for every other."""
-    study, told = matches[0].study_uid, []
-    different: dict[str, _Match] = {}
-    for match in matches:
-        if match.report.text in different:
-            message = f"study {study}: the same text arrived before; one is kept"
-            told.append(Refusal(match.report.source, "duplicate-report", message, "repair"))
-        different.setdefault(match.report.text, match)
-    live = [m for m in different.values() if m.report.status != "cancelled"]
-    told += [
-        Refusal(m.report.source, "withdrawn", f"study {study}: the report was cancelled")
-        for m in different.values()
-        if m.report.status == "cancelled"
-    ]
-    if not live:
-        return [], told
-    best = max(_weight(m) for m in live)
-    first = [m for m in live if _weight(m) == best]
-    if len(first) > 1:
-        status = first[0].report.status
-        message = f"study {study}: {len(first)} {status} reports with different texts; mark the right one as corrected"
-        return [], told + [Refusal(m.report.source, "several-reports", message) for m in first]
-    message = f"study {study}: replaced by a {first[0].report.status} report"
-    told += [Refusal(m.report.source, "superseded", message, "repair") for m in live if m is not first[0]]
-    return first, told
-
-
-def _weight(match: _Match) -> tuple[int, str]:
-    return _RANK.get(match.report.status, -1), match.report.issued
-
-
 def _write(catalog: Catalog) -> None:
-    """Make the reports of the catalog the chosen ones. Texts that are there already are not understood again."""
+    """Make the reports of the catalog the settled ones. Texts that are there already are not understood again."""
     db, store = catalog.connection, ReportStore(catalog.connection)
     with catalog.transaction():
-        gone = "SELECT report_id FROM reports WHERE report_id NOT IN (SELECT report_id FROM chosen)"
+        gone = "SELECT report_id FROM reports WHERE report_id NOT IN (SELECT report_id FROM settled)"
         for (old,) in db.execute(gone).fetchall():
             store.remove(old)
-    total = db.execute("SELECT COUNT(*) FROM chosen").fetchone()[0]
+        gone = "SELECT DISTINCT study_uid FROM report_versions WHERE study_uid NOT IN (SELECT study_uid FROM settled)"
+        for (old,) in db.execute(gone).fetchall():
+            store.forget_history(old)
+    total = db.execute("SELECT COUNT(*) FROM settled").fetchone()[0]
     after = ""
     with tqdm(desc="find in reports", total=total, unit="report", disable=None) as bar:
-        while batch := db.execute(_NEXT_CHOSEN, (after, _BATCH)).fetchall():
+        while batch := db.execute(
+            "SELECT study_uid FROM settled WHERE study_uid > ? ORDER BY study_uid LIMIT ?", (after, _BATCH)
+        ).fetchall():
             with catalog.transaction():
-                for key, study, by, content in batch:
-                    row, there = _report_row(_Match(_report(content), study, by)), store.get(study)
-                    if row != there:
-                        store.add(row, store.findings(key) if there and there.report_id == key else find(row.text))
+                for joined in list(_joined(db, after, batch[-1][0])):
+                    _write_study(store, joined)
             after = batch[-1][0]
             bar.update(len(batch))
 
 
-def _report_row(match: _Match) -> ReportRow:
-    report, sections = match.report, split_sections(match.report.text)
+def _write_study(store: ReportStore, joined: _Joined) -> None:
+    row, there = joined.row(), store.get(joined.study_uid)
+    if row is not None and row != there:
+        known = there is not None and there.report_id == row.report_id
+        store.add(row, store.findings(row.report_id) if known else find(row.text))
+    history = joined.history()
+    if history != store.history(joined.study_uid):
+        store.set_history(joined.study_uid, history)
+
+
+def _report_row(study_uid: str, report: SourcedReport, by: str) -> ReportRow:
+    sections = split_sections(report.text)
     return ReportRow(
-        report_id(match.study_uid, report.text),
-        match.study_uid,
+        report_id(study_uid, report.text),
+        study_uid,
         report.text,
         sections.get("findings", ""),
         sections.get("impression", ""),
         report.accession,
         report.status,
         report.source,
-        match.by,
+        by,
     )

@@ -20,6 +20,7 @@ _GRAVE = (
     "other-patient",
     "duplicate-uid",
     "ambiguous-accession",
+    "ambiguous-time",
     "several-reports",
     "conflicting-report",
     "conflicting-row",
@@ -52,6 +53,7 @@ class IngestSummary:
     splits: dict[str, int]
     reports_read: int
     reports_matched: int
+    reports_refused: int
     studies_without_report: int
     findings: int
     refusals: int
@@ -71,10 +73,11 @@ class IngestSummary:
         """For people: a few lines of counts, then the problems, worst first."""
         modalities = ", ".join(f"{count} {name}" for name, count in sorted(self.modalities.items())) or "none"
         splits = ", ".join(f"{name} {count}" for name, count in self.splits.items())
+        refused = f", {self.reports_refused} were refused" if self.reports_refused else ""
         lines = [
             f"{self.studies} studies of {self.patients} patients ({modalities}):"
             f" {self.series} series, {self.images} images",
-            f"{self.reports_matched} of {self.reports_read} reports joined a study;"
+            f"{self.reports_matched} of {self.reports_read} reports joined a study{refused};"
             f" {self.studies_without_report} studies have none; {self.findings} findings read",
             f"splits by patient: {splits}",
             f"files: {self.files_read} read, {self.files_unchanged} unchanged, {self.files_gone} gone",
@@ -117,6 +120,9 @@ def summarize(catalog: Catalog, files: FileCounts | None = None) -> IngestSummar
         splits={name: splits.get(name, 0) for name in SPLITS},
         reports_read=number("SELECT COUNT(*) FROM ingest_reports WHERE is_report", "ingest_reports"),
         reports_matched=matched,
+        reports_refused=number(
+            "SELECT COALESCE(SUM(value), 0) FROM ingest_state WHERE key = 'reports refused'", "ingest_state"
+        ),
         studies_without_report=studies - matched,
         findings=number("SELECT COUNT(*) FROM findings", "findings"),
         refusals=number("SELECT COUNT(*) FROM refusals WHERE kind = 'refusal'", "refusals"),

@@ -2,48 +2,67 @@
 
 The accession number is an identifier of type ACSN (table v2-0203) of the report, of its ImagingStudy or of the order in
 `basedOn`; the study UID is an identifier of system urn:dicom:uid. Nothing is fetched: a text that stands only behind a
-URL is refused.
+URL is refused. References are followed one step, results (`hasMember`) to a fixed depth and each once, so that a
+resource that refers to itself costs nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from reports.sourced import ReportStatus, SourcedReport, comparable_time, joined, refuse, tidy, without_name
-from volumes.instance import Refusal, patient_key
+from reports.attachment import attached_text, markup_text, unpacked
+from reports.fhir_links import Known, links, listed, people, word
+from reports.fhir_results import results
+from reports.sourced import (
+    ReportError,
+    ReportStatus,
+    SourcedReport,
+    comparable_time,
+    joined,
+    quoted,
+    refuse,
+    tidy,
+    without_name,
+)
+from volumes.instance import Refusal
 
 _STATUS: dict[str, ReportStatus] = {
-    "registered": "preliminary", "partial": "preliminary", "preliminary": "preliminary", "modified": "corrected",
-    "final": "final", "amended": "corrected", "corrected": "corrected", "appended": "corrected",
+    "registered": "preliminary", "partial": "preliminary", "preliminary": "preliminary", "modified": "preliminary",
+    "final": "final", "amended": "corrected", "corrected": "corrected", "appended": "addendum",
     "cancelled": "cancelled", "entered-in-error": "cancelled",
 }  # fmt: skip
-_BLOCK = re.compile(r"<\s*(br|/p|/div|/li|/tr|/h\d|/td)\b[^>]*>", re.IGNORECASE)
+_MOST_DEPTH = 16  # Bundles in Bundles
 
 
-def read_fhir(data: bytes, source: str) -> Iterator[SourcedReport | Refusal]:
-    """All DiagnosticReports in `data`: one resource, a Bundle, a list of resources, or NDJSON."""
-    try:
-        text = data.decode("utf-8-sig")
-        documents = _documents(text)
-    except (UnicodeDecodeError, ValueError) as error:
-        yield refuse(source, "not-json", f"JSON that cannot be read ({error})", "a FHIR resource", "Export it again.")
+def read_fhir(data: bytes, source: str, elsewhere: Known | None = None) -> Iterator[SourcedReport | Refusal]:
+    """All DiagnosticReports in `data`: one resource, a Bundle, a list of resources, or NDJSON.
+
+    `elsewhere` holds resources of other files, which a bulk export keeps apart by type.
+    """
+    documents: list[Any] = []
+    for document in _documents(data, source):
+        if isinstance(document, Refusal):
+            yield document
+        else:
+            documents.append(document)
+    if not documents:
         return
-    resources = [resource for document in documents for resource in _resources(document)]
+    resources = [resource for document in documents for resource in flattened(document)]
     reports = [resource for resource in resources if resource.get("resourceType") == "DiagnosticReport"]
     if not reports:
-        kinds = sorted({str(r.get("resourceType", "no resourceType")) for r in resources}) or ["no resource"]
+        kinds = sorted({word(r.get("resourceType"))[:40] or "no resourceType" for r in resources}) or ["no resource"]
         yield refuse(source, "no-report", ", ".join(kinds[:5]), "a DiagnosticReport", "Export the reports as well.")
         return
-    known = _Known(resources)
+    known = Known(resources, elsewhere)
     for number, report in enumerate(reports, 1):
         where = source if len(reports) == 1 else f"{source}:report {number}"
-        yield _read_report(report, known, where)
+        try:
+            yield _read_report(report, known, where)
+        except ReportError as error:
+            yield error.refusal(where)
 
 
 def is_fhir(document: Any) -> bool:
@@ -52,163 +71,172 @@ def is_fhir(document: Any) -> bool:
     return isinstance(first, dict) and "resourceType" in first
 
 
-def _documents(text: str) -> list[Any]:
+def parsed(text: str) -> Any:
+    """JSON, where NaN and Infinity are refused as RFC 8259 has it. Raises ReportError ("not-json")."""
     try:
-        return [json.loads(text)]
-    except ValueError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise
-        return [json.loads(line) for line in lines]
+        return json.loads(text, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ReportError("not-json", "JSON nested too deeply to be read", "a document of a few levels",
+                          "Export it again.") from error  # fmt: skip
+    except ValueError as error:
+        raise ReportError("not-json", f"JSON that cannot be read ({error})", "a JSON document",
+                          "Export it again.") from error  # fmt: skip
 
 
-def _resources(document: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(document, list):
-        for part in document:
-            yield from _resources(part)
-    elif isinstance(document, dict):
-        yield document
-        for entry in _list(document.get("entry")):
-            resource = entry.get("resource")
-            if isinstance(resource, dict):
-                yield from _resources({**resource, "_fullUrl": entry.get("fullUrl", "")})
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
 
 
-class _Known:
-    """Resources by the references that may point to them."""
-
-    def __init__(self, resources: list[dict[str, Any]]) -> None:
-        self.by_reference: dict[str, dict[str, Any]] = {}
-        for resource in resources:
-            if resource.get("_fullUrl"):
-                self.by_reference[str(resource["_fullUrl"])] = resource
-            self.by_reference[f"{resource.get('resourceType')}/{resource.get('id')}"] = resource
-
-    def follow(self, reference: Any, report: dict[str, Any]) -> dict[str, Any]:
-        """The resource behind a Reference: contained, in the bundle, or {}."""
-        target = str(reference.get("reference", "")) if isinstance(reference, dict) else ""
-        if target.startswith("#"):
-            return next((c for c in _list(report.get("contained")) if f"#{c.get('id')}" == target), {})
-        return self.by_reference.get(target) or self.by_reference.get("/".join(target.split("/")[-2:]), {})
+def resources_of(data: bytes, source: str) -> Iterator[dict[str, Any]]:
+    """Every resource of a file that can be read, for those of other files to refer to."""
+    for document in _documents(data, source):
+        if not isinstance(document, Refusal):
+            yield from flattened(document)
 
 
-def _read_report(report: dict[str, Any], known: _Known, where: str) -> SourcedReport | Refusal:
-    word = str(report.get("status", ""))
-    status = _STATUS.get(word)
+def _documents(data: bytes, source: str) -> Iterator[Any]:
+    """The one document, or one per line; a line that cannot be read is a refusal of its own."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        yield refuse(source, "not-json", f"byte {error.start} that is not UTF-8", "JSON in UTF-8", "Export it again.")
+        return
+    first = text[: text.find("\n") + 1] if "\n" in text else text
+    lines = _lines(text) if first.rstrip().endswith("}") and text.count("\n") else []
+    if len(lines) < 2:
+        try:
+            yield parsed(text)
+        except ReportError as error:
+            yield error.refusal(source)
+        return
+    for number, line in lines:
+        try:
+            yield parsed(line)
+        except ReportError as error:
+            yield error.refusal(f"{source}:line {number}")
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    return [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def flattened(document: Any) -> Iterator[dict[str, Any]]:
+    """The resources of a document in their order, those in Bundles as well."""
+    waiting: list[tuple[Any, int]] = [(document, 0)]
+    while waiting:
+        one, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            continue
+        if isinstance(one, list):
+            waiting += [(part, depth + 1) for part in reversed(one)]
+        elif isinstance(one, dict):
+            yield one
+            inner = [
+                {**entry["resource"], "_fullUrl": word(entry.get("fullUrl"))}
+                for entry in listed(one.get("entry"))
+                if isinstance(entry.get("resource"), dict)
+            ]
+            waiting += [(resource, depth + 1) for resource in reversed(inner)]
+
+
+def _read_report(report: dict[str, Any], known: Known, where: str) -> SourcedReport:
+    stated = word(report.get("status"))
+    status = _STATUS.get(stated)
     if status is None:
-        return refuse(
-            where, "unknown-status", f"status {word!r}", f"one of {', '.join(_STATUS)}", "Correct the status."
-        )
+        raise ReportError("unknown-status", f"status {quoted(stated)}", f"one of {', '.join(_STATUS)}",
+                          "Correct the status.")  # fmt: skip
     notes: list[str] = []
-    patient = known.follow(report.get("subject"), report)
-    text = _text(report, notes)
-    text, replaced = _without_names(text, patient)
+    keys, names = people(report, known)
+    measured = results(report, known)
+    text, replaced = _without_names(_text(report, measured.sections, notes), names)
     if replaced:
         notes.append(f"the patient's name was replaced {replaced} time(s)")
     if not text and status != "cancelled":
-        found = "; ".join(notes) or "no presentedForm, narrative or conclusion"
-        expected = "a text/plain or text/html presentedForm with data, a narrative, or a conclusion"
-        return refuse(where, "empty-report", found, expected, "Export the text inside the resource.")
-    accession, study_uid = _links(report, known, notes)
-    if not accession and not study_uid:
-        return refuse(where, "no-link", "neither an accession number nor a study UID",
-                      "an identifier of type ACSN, or an ImagingStudy with an identifier of system urn:dicom:uid",
-                      "Without one the report cannot be joined to its study.")  # fmt: skip
-    issued = comparable_time(str(report.get("issued") or report.get("effectiveDateTime") or ""))
-    key = _patient_key(report, patient)
-    return SourcedReport(text, accession, study_uid, key, status, where, issued, notes=tuple(notes))
+        found = "; ".join(notes) or "no presentedForm, narrative, result or conclusion"
+        expected = "a presentedForm with data, a narrative, results with values, or a conclusion"
+        raise ReportError("empty-report", found, expected, "Export the text inside the resource.")
+    link = links(report, known)
+    if link.guessed:
+        notes.append("the report's only identifier, of no stated type, was taken as accession number")
+    read = SourcedReport(
+        text,
+        link.accession,
+        link.study_uid,
+        keys[0] if keys else None,
+        status,
+        where,
+        _time(report.get("issued")) or _time(_get(report, "meta", "lastUpdated")) or _performed(report),
+        notes=tuple(notes),
+        other_keys=keys[1:],
+        modality=link.modality,
+        performed=link.started or _performed(report),
+        version=_version(report),
+        measurements=measured.measurements,
+    )
+    if not read.can_be_placed:
+        raise ReportError("no-link", "neither an accession number nor a study UID",
+                          "an identifier of type ACSN, or an ImagingStudy with an identifier of system urn:dicom:uid",
+                          "Without one the report cannot be joined to its study.")  # fmt: skip
+    return read
 
 
-def _text(report: dict[str, Any], notes: list[str]) -> str:
-    """The fullest text the resource carries: presentedForm, else narrative, else conclusion; never a mixture of two."""
-    for form in _list(report.get("presentedForm")):
+def _text(report: dict[str, Any], found: list[tuple[str, str]], notes: list[str]) -> str:
+    """The fullest text the resource carries: presentedForm, else narrative, else results and conclusion."""
+    for form in listed(report.get("presentedForm")):
         text = _attachment(form, notes)
         if text:
             return text
-    conclusion = tidy(str(report.get("conclusion") or ""))
-    narrative = _plain(str((report.get("text") or {}).get("div", ""))) if isinstance(report.get("text"), dict) else ""
-    if len(narrative) > len(conclusion):
+    conclusion = tidy(word(report.get("conclusion")))
+    narrative = tidy(markup_text(word(_get(report, "text", "div"))))
+    own = joined([*found, ("" if _headed(conclusion) else "impression", conclusion)] if conclusion else found)
+    if len(narrative) > len(own):
         notes.append("text from the narrative")
         return narrative
-    if conclusion:
-        notes.append("text from the conclusion only")
-        has_heading = re.match(r"\s*(impression|conclusion)\b", conclusion, re.IGNORECASE)
-        return conclusion if has_heading else joined([("impression", conclusion)])
-    return ""
+    if own:
+        notes.append("text from the results and the conclusion" if found else "text from the conclusion only")
+    return own
+
+
+def _headed(text: str) -> bool:
+    return re.match(r"\s*(impression|conclusion)\b", text, re.IGNORECASE) is not None
 
 
 def _attachment(form: dict[str, Any], notes: list[str]) -> str:
-    kind, _, parameters = str(form.get("contentType", "")).lower().partition(";")
-    if kind.strip() not in {"text/plain", "text/html", "text/markdown", "application/xhtml+xml"}:
-        notes.append(f"a presentedForm of type {kind.strip() or 'unknown'} was left out")
-        return ""
+    kind, _, parameters = word(form.get("contentType")).lower().partition(";")
+    kind = kind.strip()
     if not form.get("data"):
         notes.append("a presentedForm behind a URL was not fetched" if form.get("url") else "an empty presentedForm")
         return ""
     charset = match[1] if (match := re.search(r"charset=\"?([\w-]+)", parameters)) else "utf-8"
     try:
-        text = base64.b64decode(re.sub(r"\s", "", str(form["data"])), validate=True).decode(charset)
-    except (binascii.Error, UnicodeDecodeError, LookupError) as error:
-        notes.append(f"a presentedForm that is not base64 {charset} ({error})")
+        return attached_text(unpacked(word(form["data"])), kind, charset)
+    except ReportError as error:
+        notes.append(f"a presentedForm of type {kind[:40] or 'unknown'} was left out: {error}")
         return ""
-    return tidy(text) if kind.strip() in {"text/plain", "text/markdown"} else _plain(text)
 
 
-def _links(report: dict[str, Any], known: _Known, notes: list[str]) -> tuple[str, str]:
-    """Accession number and study UID, from the report first, then its imaging studies, then its orders."""
-    references = [*_list(report.get("imagingStudy")), *_list(report.get("study")), *_list(report.get("basedOn"))]
-    holders = [report, *(known.follow(reference, report) for reference in references)]
-    identifiers = [i for holder in holders for i in _list(holder.get("identifier"))]
-    identifiers += [
-        r["identifier"] for r in references if isinstance(r, dict) and isinstance(r.get("identifier"), dict)
-    ]
-    accession = next((str(i["value"]).strip() for i in identifiers if i.get("value") and _has_type(i, "ACSN")), "")
-    study_uid = next(
-        (str(i["value"]).removeprefix("urn:oid:") for i in identifiers
-         if i.get("value") and "dicom" in str(i.get("system", "")).lower() and _is_uid(str(i["value"]))), "",
-    )  # fmt: skip
-    own = [i for i in _list(report.get("identifier")) if i.get("value")]
-    if not accession and not study_uid and len(own) == 1 and not own[0].get("type"):
-        notes.append("the report's only identifier, of no stated type, was taken as accession number")
-        accession = str(own[0]["value"]).strip()
-    return accession, study_uid
-
-
-def _patient_key(report: dict[str, Any], patient: dict[str, Any]) -> str | None:
-    subject = report.get("subject") or {}
-    identifiers = _list(patient.get("identifier")) or _list(subject.get("identifier"))
-    medical = [i for i in identifiers if i.get("value") and _has_type(i, "MR")]
-    chosen = next(iter(medical or [i for i in identifiers if i.get("value")]), None)
-    if chosen is not None:
-        return patient_key(str(chosen["value"]))
-    reference = str(subject.get("reference", "")) if isinstance(subject, dict) else ""
-    return patient_key(reference.rsplit("/", 1)[-1]) if "/" in reference else None
-
-
-def _without_names(text: str, patient: dict[str, Any]) -> tuple[str, int]:
+def _without_names(text: str, names: Iterable[tuple[str, str]]) -> tuple[str, int]:
     total = 0
-    for name in _list(patient.get("name")):
-        given = " ".join(str(part) for part in (name.get("given") or [])[:1])
-        text, count = without_name(text, str(name.get("family", "")), given)
+    for family, given in names:
+        text, count = without_name(text, family, given)
         total += count
     return text, total
 
 
-def _has_type(identifier: dict[str, Any], code: str) -> bool:
-    kind = identifier.get("type")
-    codings = _list(kind.get("coding")) if isinstance(kind, dict) else []
-    return any(coding.get("code") == code for coding in codings)
+def _performed(report: dict[str, Any]) -> str:
+    return _time(report.get("effectiveDateTime")) or _time(_get(report, "effectivePeriod", "start"))
 
 
-def _is_uid(value: str) -> bool:
-    return re.fullmatch(r"(urn:oid:)?[0-2](\.\d+)+", value) is not None
+def _time(value: Any) -> str:
+    return comparable_time(word(value))
 
 
-def _plain(markup: str) -> str:
-    """XHTML as text: block elements end a line, other tags go away. No markup is ever rendered from it."""
-    return tidy(html.unescape(re.sub(r"<[^>]*>", "", _BLOCK.sub("\n", markup))))
+def _version(report: dict[str, Any]) -> int:
+    """`meta.versionId` where the server counts; most do."""
+    stated = word(_get(report, "meta", "versionId"))
+    return int(stated) if re.fullmatch(r"[0-9]{1,9}", stated) else 0
 
 
-def _list(value: Any) -> list[dict[str, Any]]:
-    items = value if isinstance(value, list) else [value]
-    return [item for item in items if isinstance(item, dict)]
+def _get(resource: dict[str, Any], outer: str, inner: str) -> Any:
+    held = resource.get(outer)
+    return held.get(inner) if isinstance(held, dict) else None

@@ -1,260 +1,312 @@
 r"""Reading HL7 v2 result messages (ORU^R01): text, accession number, study UID, status and pseudonym of the patient.
 
-Only the delimiters that MSH announces are trusted, so that messages of any version and with local segments can be
-read. Where IHE Radiology and practice differ, IHE is tried first: the accession number from an OBX (DICOM 121022), then
-OBR-18, then OBR-3; the study UID from an OBX (DICOM 113014) or a ZDS segment. A status A (partial) counts as corrected:
-radiology systems send it for addenda.
+Where IHE Radiology and practice differ, IHE is tried first: the accession number from an OBX (DICOM 121022), then
+OBR-18, then OBR-3; the study UID from an OBX (DICOM 113014) or a ZDS segment. The status is that of OBR-25 (table 0123)
+and, where the text says otherwise, of its OBX-11 (table 0085): a corrected line makes a correction, text of which
+every line is deleted (D) or of another patient (W) withdraws the report. OBR-25 A ("some, but not all, results
+available") is what radiology systems send for addenda and counts as one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from reports.sourced import ReportStatus, SourcedReport, comparable_time, joined, refuse, without_name
-from volumes.instance import Refusal, patient_key
+from reports.attachment import attached_text, unpacked
+from reports.finding_codes import OWN_SCHEME
+from reports.hl7_text import Message, parse, stated_encoding
+from reports.modality import modality_code, procedure_modality
+from reports.sourced import (
+    MAX_CHARACTERS,
+    ReportError,
+    ReportStatus,
+    SourcedReport,
+    compact_time,
+    joined,
+    pseudonyms,
+    quoted,
+    refuse,
+    without_name,
+)
+from volumes.instance import Refusal
 
 _STATUS: dict[str, ReportStatus] = {
     "F": "final", "R": "preliminary", "P": "preliminary", "I": "preliminary", "S": "preliminary", "O": "preliminary",
-    "C": "corrected", "A": "corrected", "K": "corrected", "X": "cancelled", "W": "cancelled", "D": "cancelled",
+    "N": "preliminary", "C": "corrected", "K": "corrected", "M": "corrected", "A": "addendum", "X": "cancelled",
+    "W": "cancelled", "D": "cancelled", "Y": "cancelled",
 }  # fmt: skip
-_CHARSETS = {
-    "": "utf-8", "ASCII": "ascii", "UNICODE": "utf-8", "UNICODE UTF-8": "utf-8", "8859/1": "latin-1",
-    "8859/2": "iso8859-2", "8859/5": "iso8859-5", "8859/7": "iso8859-7", "8859/9": "iso8859-9", "8859/15": "iso8859-15",
-}  # fmt: skip
+_GONE = frozenset("DW")
+_UNSAID = frozenset("XN")  # no result, not asked
 _HEADINGS = {
     "IMP": "impression", "GDT": "findings", "ADT": "addendum", "REC": "recommendation", "19005-8": "impression",
     "59776-5": "findings", "55111-9": "technique", "18834-2": "comparison", "18785-6": "indication",
-    "18783-1": "recommendation",
+    "18783-1": "recommendation", "55107-7": "addendum", "11329-0": "history",
 }  # fmt: skip
-_TEXT_TYPES = frozenset({"TX", "FT", "ST", "ED", "CE", "CWE"})
-_MESSAGE_START = re.compile(rb"(?:^|(?<=[\r\n\x0b]))MSH(?=[^A-Za-z0-9\s])")
-
-
-@dataclass(frozen=True)
-class Delimiters:
-    """The five characters a message is cut at, from MSH-1 and MSH-2."""
-
-    field: str
-    component: str
-    repetition: str
-    escape: str
-    subcomponent: str
-
-
-class Hl7Error(ValueError):
-    """A message cannot be read. Carries what a refusal needs."""
-
-    def __init__(self, reason: str, found: str, expected: str, advice: str) -> None:
-        super().__init__(f"found {found}; expected {expected}. {advice}")
-        self.parts = (reason, found, expected, advice)
+_TEXT_TYPES = frozenset({"TX", "FT", "ST", "ED", "CE", "CWE", "CF"})
+_TRAILER = re.compile(rb"BTS[^A-Za-z0-9\s](\d{1,9})")
+_LONGEST_VALUE, _LONGEST_DOCUMENT = 8 * MAX_CHARACTERS, 2**27  # of OBX-5, with its escapes; of type ED
 
 
 def read_hl7(data: bytes, source: str, encoding: str = "") -> Iterator[SourcedReport | Refusal]:
-    """All reports of the messages in `data`; a batch or several messages in one file are fine.
+    """All reports of the messages in `data`; a batch (FHS, BHS) or several messages in one file are fine.
 
     `encoding` is used where MSH-18 is empty; without either, the text must be UTF-8.
     """
-    starts = [match.start() for match in _MESSAGE_START.finditer(data)]
+    stated = stated_encoding(data)
+    if stated:
+        try:
+            data, encoding = data.decode(stated).encode(), "utf-8"
+        except (UnicodeDecodeError, UnicodeEncodeError) as error:
+            yield refuse(source, "undecodable-text", f"a byte order mark of {stated} and bytes that are not ({error})",
+                         f"{stated} text", "Export the file again.")  # fmt: skip
+            return
+    starts = list(_segments_at(data, b"MSH"))
     if not starts:
         yield refuse(source, "not-hl7", "no MSH segment", "an HL7 v2 message", "Export the report again as ORU^R01.")
         return
+    yield from _counted(data, source, len(starts))
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(data)], strict=True), 1):
         where = source if len(starts) == 1 else f"{source}:message {number}"
         try:
-            yield from _read_message(data[start:stop], where, encoding)
-        except Hl7Error as error:
-            reason, found, expected, advice = error.parts
-            yield refuse(where, reason, found, expected, advice)
+            yield from _read_message(parse(data[start:stop], encoding), where)
+        except ReportError as error:
+            yield error.refusal(where)
 
 
-def _read_message(data: bytes, where: str, encoding: str) -> Iterator[SourcedReport | Refusal]:
-    segments, marks, charset = _segments(data, encoding)
-    kind = _field(segments[0], 9, marks)  # MSH counts its first delimiter as a field, see _segments
+def _segments_at(data: bytes, name: bytes) -> Iterator[int]:
+    """Where segments of a name begin: at the start of a line or a block, before a delimiter."""
+    at = data.find(name)
+    while at >= 0:
+        after = data[at + 3 : at + 4]
+        if (at == 0 or data[at - 1] in b"\r\n\x0b") and after and not after.isalnum() and not after.isspace():
+            yield at
+        at = data.find(name, at + 3)
+
+
+def _counted(data: bytes, source: str, count: int) -> Iterator[Refusal]:
+    """A refusal when the trailer of a batch says that another number of messages was sent."""
+    told = [int(match[1]) for at in _segments_at(data, b"BTS") if (match := _TRAILER.match(data, at))]
+    if told and sum(told) != count:
+        yield refuse(source, "incomplete-batch", f"{count} message(s)", f"the {sum(told)} that BTS-1 counts",
+                     "The file was cut or put together by hand; export it again.")  # fmt: skip
+    elif not told and any(True for name in (b"FHS", b"BHS") for _ in _segments_at(data[:65536], name)):
+        yield refuse(source, "incomplete-batch", "a batch header without a trailer (BTS)", "the end of the batch",
+                     "The file may have been cut; export it again.")  # fmt: skip
+
+
+def _read_message(message: Message, where: str) -> Iterator[SourcedReport | Refusal]:
+    segments = message.segments
+    kind = message.field(segments[0], 9)
     if not kind.startswith("ORU"):
-        raise Hl7Error(
-            "not-a-result", f"a message of type {kind or 'nothing'}", "ORU^R01", "Orders and admissions hold no report."
-        )
+        raise ReportError("not-a-result", f"a message of type {kind[:40] or 'nothing'}", "ORU^R01",
+                          "Orders and admissions hold no report.")  # fmt: skip
     pid = next((s for s in segments if s[0] == "PID"), ["PID"])
-    identity = _component(_field(pid, 3, marks).split(marks.repetition)[0], 1, marks, charset)
-    name = _field(pid, 5, marks).split(marks.repetition)[0]
-    person = (_component(name, 1, marks, charset), _component(name, 2, marks, charset))
-    study_uid = next((_component(_field(s, 1, marks), 1, marks, charset) for s in segments if s[0] == "ZDS"), "")
-    groups: list[list[list[str]]] = []
-    for segment in segments:
+    zds = next((s for s in segments if s[0] == "ZDS"), ["ZDS"])
+    study_uid = message.component(message.field(zds, 1), 1)
+    orders = _orders(message)
+    if not orders:
+        raise ReportError("no-report", "no OBR segment", "an OBR with its OBX segments", "Export the report again.")
+    found = [_read_order(order, study_uid) for order in orders]
+    yield from _settled([_of_patient(one, message, pid) if isinstance(one, _Read) else one for one in found], where)
+
+
+def _orders(message: Message) -> list[_Order]:
+    """One per OBR, with its OBX segments in their order; NTE segments are remarks of the laboratory kind, no text."""
+    orders: list[_Order] = []
+    for segment in message.segments:
         if segment[0] == "OBR":
-            groups.append([segment])
-        elif segment[0] == "OBX" and groups:
-            groups[-1].append(segment)
-    if not groups:
-        raise Hl7Error("no-report", "no OBR segment", "an OBR with its OBX segments", "Export the report again.")
-    issued = _field(segments[0], 7, marks)
-    for group in groups:
-        yield _read_group(group, marks, charset, where, identity, person, study_uid, issued)
+            orders.append(_Order(message, segment))
+        elif segment[0] == "OBX" and orders:
+            orders[-1].add(segment)
+    return orders
 
 
-def _read_group(
-    group: list[list[str]],
-    marks: Delimiters,
-    charset: str,
-    where: str,
-    identity: str,
-    person: tuple[str, str],
-    study_uid: str,
-    issued: str,
-) -> SourcedReport | Refusal:
-    obr = group[0]
-    content = _Content(marks, charset)
-    for segment in group[1:]:
-        if segment[0] == "OBX":
-            content.add(segment)
-    letter = _field(obr, 25, marks)
-    status = _STATUS.get(letter, "final" if not letter else None)
-    if status is None:
-        return refuse(where, "unknown-status", f"OBR-25 {letter!r}", "one of F, C, A, P", "Correct the status.")
-    accession = content.accession or next(
-        (value for index in (18, 3) if (value := _component(_field(obr, index, marks), 1, marks, charset))), ""
-    )
-    study = content.study_uid or study_uid
-    text, replaced = without_name(joined(content.sections), *person)
-    notes = content.notes + ([f"the patient's name was replaced {replaced} time(s)"] if replaced else [])
-    if not text and status != "cancelled":
-        found = "; ".join(content.notes) or "no text in the OBX segments"
-        return refuse(
-            where, "empty-report", found, "OBX segments of type TX, FT, ST or ED with text", "Export it again."
-        )
-    if not accession and not study:
-        return refuse(
-            where, "no-link", "neither an accession number nor a study UID", "OBR-18, OBR-3, or OBX 113014 or 121022",
-            "Without one the report cannot be joined to its study; add it to the export.",
-        )  # fmt: skip
-    time = _iso(_field(obr, 22, marks) or issued)
-    key = patient_key(identity) if identity else None
-    return SourcedReport(text, accession, study, key, status, where, time, notes=tuple(notes))
+@dataclass
+class _Order:
+    """One OBR and the OBX segments after it: sections of text in their order, study UID and accession number."""
 
-
-class _Content:
-    """The OBX segments of one report: sections of text in their order, study UID and accession number."""
-
-    def __init__(self, marks: Delimiters, charset: str) -> None:
-        self.marks, self.charset = marks, charset
-        self.sections: list[tuple[str, str]] = []
-        self.study_uid = self.accession = ""
-        self.notes: list[str] = []
+    message: Message
+    obr: list[str]
+    sections: list[tuple[str, list[str]]] = field(default_factory=list)
+    study_uid: str = ""
+    accession: str = ""
+    letters: list[str] = field(default_factory=list)  # OBX-11 of the text, those left out as well
+    notes: list[str] = field(default_factory=list)
 
     def add(self, obx: list[str]) -> None:
-        marks = self.marks
-        if _field(obx, 11, marks) in {"D", "W", "X"}:  # deleted, wrong patient, no result
-            self.notes.append(f"an OBX with status {_field(obx, 11, marks)} was left out")
-            return
-        kind, value = _field(obx, 2, marks), _field(obx, 5, marks)
-        identifier = _field(obx, 3, marks)
-        code = _component(identifier, 1, marks, self.charset)
+        """Take one OBX."""
+        message = self.message
+        kind, value, identifier = message.field(obx, 2), message.field(obx, 5), message.field(obx, 3)
+        code = message.component(identifier, 1)
         if code in {"113014", "110180"} or "study instance uid" in identifier.lower():
-            self.study_uid = unescape(value.split(marks.component)[0], marks, self.charset).strip()
+            self.study_uid = message.component(value, 1)
             return
         if code == "121022":
-            self.accession = unescape(value.split(marks.component)[0], marks, self.charset).strip()
+            self.accession = message.component(value, 1)
             return
-        if kind and kind not in _TEXT_TYPES:
+        if (kind and kind not in _TEXT_TYPES) or OWN_SCHEME in identifier:  # our drafts repeat their findings as codes
             return
-        text = self._encapsulated(value) if kind == "ED" else self._plain(value, kind)
-        heading = next((_HEADINGS[part] for part in re.split(r"[\^&]", identifier) if part in _HEADINGS), "")
+        letter = message.field(obx, 11)[:1]
+        self.letters.append(letter)
+        if letter in _GONE | _UNSAID and letter:
+            self.notes.append(f"an OBX with status {letter} was left out")
+            return
+        most = _LONGEST_DOCUMENT if kind == "ED" else _LONGEST_VALUE
+        if len(value) > most:
+            raise ReportError("too-long", f"an OBX-5 of {len(value)} characters", f"at most {most}",
+                              "This is no report of one study.")  # fmt: skip
+        text = self._attached(value) if kind == "ED" else self._plain(value, kind)
+        heading = next((_HEADINGS[part] for part in re.split(r"[\^&]", identifier[:400]) if part in _HEADINGS), "")
         if self.sections and self.sections[-1][0] == heading:
-            self.sections[-1] = (heading, f"{self.sections[-1][1]}\n{text}")
+            self.sections[-1][1].append(text)
         else:
-            self.sections.append((heading, text))
+            self.sections.append((heading, [text]))
 
     def _plain(self, value: str, kind: str) -> str:
-        lines = value.split(self.marks.repetition)
-        if kind in {"CE", "CWE"}:  # coded: the second component is the text
-            lines = [[*line.split(self.marks.component), ""][1] for line in lines]
-        return "\n".join(unescape(line, self.marks, self.charset) for line in lines)
+        marks = self.message.marks
+        if kind in {"CE", "CWE", "CF"}:  # coded: the second component is the text
+            lines = value.split(marks.repetition, 1000)
+            value = marks.repetition.join([*line.split(marks.component, 2), ""][1] for line in lines)
+        return self.message.plain(value.replace(marks.repetition, "\n"))
 
-    def _encapsulated(self, value: str) -> str:
-        parts = value.split(self.marks.component) + [""] * 5
-        kind, form, coding, data = f"{parts[1]}/{parts[2]}".lower(), parts[2].lower(), parts[3].lower(), parts[4]
-        if "text" not in kind and form not in {"plain", "txt"}:
-            self.notes.append(f"an OBX with {kind.strip('/') or 'encapsulated data'} was left out: no plain text")
-            return ""
-        if coding == "base64":
+    def _attached(self, value: str) -> str:
+        """ED: source application ^ type of data ^ subtype ^ encoding ^ data."""
+        message = self.message
+        parts = [*value.split(message.marks.component, 4), "", "", "", "", ""]
+        kind, form, coding, data = (part.strip() for part in parts[1:5])
+        if coding.lower() == "base64":
+            raw = unpacked(message.plain(data))
+        elif coding.lower() == "hex":
             try:
-                return base64.b64decode(re.sub(r"\s", "", data), validate=True).decode(self.charset)
-            except (binascii.Error, UnicodeDecodeError) as error:
-                raise Hl7Error("damaged-text", f"OBX-5 that is not base64 {self.charset} ({error})",
-                               "base64 text", "Export the report again.") from error  # fmt: skip
-        return unescape(data, self.marks, self.charset)
+                raw = bytes.fromhex(data)
+            except ValueError as error:
+                raise ReportError("damaged-text", "data that is not hexadecimal", "pairs of hexadecimal digits",
+                                  "Export the report again.") from error  # fmt: skip
+        else:
+            raw = message.plain(data).encode(message.charset, errors="replace")
+        form = form.lower() if form.lower() not in ("", "octet-stream", "octer-stream") else kind.lower()
+        try:
+            return attached_text(raw, form, message.charset)
+        except ReportError as error:
+            self.notes.append(f"an OBX with {kind[:20].lower()}/{form[:20]} was left out: {error}")
+            return ""
+
+    @property
+    def status(self) -> ReportStatus | None:
+        """From OBR-25 and the OBX-11 of the text; None for a letter that no table has."""
+        letter = self.message.field(self.obr, 25)
+        status = _STATUS.get(letter, "final" if not letter else None)
+        said = [one for one in self.letters if one not in _UNSAID]
+        if status is None or status == "cancelled":
+            return status
+        if said and all(one in _GONE for one in said):
+            return "cancelled"
+        kept = [one for one in said if one not in _GONE]
+        if not letter and kept and all(_STATUS.get(one) == "preliminary" for one in kept):
+            return "preliminary"
+        if status == "final" and "C" in kept:
+            status = "corrected"
+        only_addenda = bool(self.sections) and all(heading == "addendum" for heading, _ in self.sections)
+        if status in ("final", "corrected") and (only_addenda or (kept and all(one == "B" for one in kept))):
+            return "addendum"
+        return status
 
 
-def unescape(text: str, marks: Delimiters, charset: str = "utf-8") -> str:
-    r"""Undo \F\ \S\ \T\ \R\ \E\, \Xhh..\ and the formatting commands of FT: \.br\ and its kin become line ends."""
-    if marks.escape not in text:
-        return text
-    plain = {"F": marks.field, "S": marks.component, "T": marks.subcomponent, "R": marks.repetition, "E": marks.escape}
-    mark = re.escape(marks.escape)
+@dataclass(frozen=True)
+class _Read:
+    """What one order says, before it is known whether another order of the message belongs to the same report."""
 
-    def meaning(match: re.Match[str]) -> str:
-        command = match[1]
-        if command in plain:
-            return plain[command]
-        if re.fullmatch(r"\.(br|sp)\d*|\.sp *\+?\d+|\.ce", command):
-            return "\n"
-        if re.fullmatch(r"X([0-9A-Fa-f]{2})+", command):
-            return bytes.fromhex(command[1:]).decode(charset, errors="replace")
-        if re.fullmatch(r"[HN]|\.(in|ti|sk|fi|nf).*|[CM][0-9A-Fa-f]+|Z.*", command):
-            return " " if command.startswith(".sk") else ""
-        return match[0]  # not an escape of the standard: a lone backslash in the text
-
-    return re.sub(rf"{mark}([^{mark}\r\n]{{1,40}}){mark}", meaning, text)
+    report: SourcedReport
+    sections: tuple[tuple[str, str], ...]
 
 
-def _segments(data: bytes, encoding: str) -> tuple[list[list[str]], Delimiters, str]:
-    """Segments as lists of fields, numbered as HL7 numbers them (MSH-1 is the delimiter itself)."""
-    head = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode("latin-1")
-    if len(head) < 8:
-        raise Hl7Error("damaged-message", f"an MSH of {len(head)} characters", "at least 8", "Export it again.")
-    mark = head[3]
-    coding = (head[4:].split(mark)[0] + "^~\\&"[len(head[4:].split(mark)[0]) :])[:4]
-    declared = (head.split(mark) + [""] * 18)[17].split(coding[1])[0].strip()
-    charset = _CHARSETS.get(declared.upper(), "") if declared else (encoding or "utf-8")
-    if not charset:
-        raise Hl7Error("unknown-charset", f"MSH-18 {declared!r}", f"one of {', '.join(filter(None, _CHARSETS))}",
-                       "Export in UTF-8.")  # fmt: skip
-    try:
-        text = data.decode(charset)
-    except UnicodeDecodeError as error:
-        stated = f"MSH-18 {declared!r}" if declared else f"empty MSH-18, so {charset}"
-        raise Hl7Error("undecodable-text", f"byte {error.start} that is not {charset} ({stated})", "text in it",
-                       "State the encoding of the files, for example encoding='latin-1'.") from error  # fmt: skip
-    text = text.replace("\x0b", "").replace("\x1c", "")
-    lines: list[str] = []
-    for line in re.split(r"[\r\n]+", text):
-        if re.match(rf"[A-Z][A-Z0-9]{{2}}({re.escape(mark)}|$)", line):
-            lines.append(line)
-        elif lines and line.strip():
-            lines[-1] += coding[2] + ".br" + coding[2] + line  # a bare line end inside a field
-    segments = [line.split(mark) for line in lines]
-    segments[0] = ["MSH", mark, *segments[0][1:]]
-    return segments, Delimiters(mark, coding[0], coding[1], coding[2], coding[3]), charset
+def _read_order(order: _Order, zds: str) -> _Read | ReportError:
+    message, obr = order.message, order.obr
+    status = order.status
+    if status is None:
+        letter = quoted(message.field(obr, 25))
+        return ReportError("unknown-status", f"OBR-25 {letter}", "one of F, C, A, P", "Correct the status.")
+    sections = tuple((heading, "\n".join(lines)) for heading, lines in order.sections)
+    accession = order.accession or message.component(message.field(obr, 18), 1) or message.component(
+        message.field(obr, 3), 1
+    )  # fmt: skip
+    service = message.field(obr, 4)
+    modality = modality_code(message.component(message.field(obr, 24), 1)) or procedure_modality(
+        message.component(service, 2)
+    )
+    issued = message.field(obr, 22) or message.field(message.segments[0], 7)
+    report = SourcedReport(
+        "",
+        accession,
+        order.study_uid or zds,
+        status=status,
+        issued=compact_time(issued),
+        performed=compact_time(message.field(obr, 7)),
+        modality=modality,
+        notes=tuple(order.notes),
+    )
+    return _Read(report, sections)
 
 
-def _field(segment: list[str], index: int, marks: Delimiters) -> str:
-    return segment[index].strip() if index < len(segment) and segment[index] != '""' else ""
+def _of_patient(one: _Read, message: Message, pid: list[str]) -> _Read:
+    """With the patient's pseudonyms, and without the patient's name in the text."""
+    marks = message.marks
+    identities = [message.component(x, 1) for x in message.field(pid, 3).split(marks.repetition, 20)]
+    identities.append(message.component(message.field(pid, 2), 1))
+    keys = pseudonyms(identities)
+    names = [
+        (message.component(name, 1), message.component(name, 2))
+        for name in message.field(pid, 5).split(marks.repetition, 10)
+    ]
+    sections, replaced = [], 0
+    for heading, body in one.sections:
+        for person in names:
+            body, count = without_name(body, *person)
+            replaced += count
+        sections.append((heading, body))
+    notes = one.report.notes + ((f"the patient's name was replaced {replaced} time(s)",) if replaced else ())
+    report = replace(one.report, patient_key=keys[0] if keys else None, other_keys=keys[1:], notes=notes)
+    return _Read(report, tuple(sections))
 
 
-def _component(value: str, index: int, marks: Delimiters, charset: str) -> str:
-    parts = value.split(marks.component)
-    return unescape(parts[index - 1], marks, charset).strip() if index <= len(parts) else ""
+def _settled(found: Sequence[_Read | ReportError], where: str) -> Iterator[SourcedReport | Refusal]:
+    """Orders of one accession number, study and status in one message are one report; then each is checked."""
+    groups: dict[tuple[str, str, str], list[_Read]] = {}
+    for one in found:
+        if isinstance(one, ReportError):
+            yield one.refusal(where)
+        else:
+            groups.setdefault((one.report.accession, one.report.study_uid, one.report.status), []).append(one)
+    for group in groups.values():
+        try:
+            yield _checked(group, where)
+        except ReportError as error:
+            yield error.refusal(where)
 
 
-def _iso(stamp: str) -> str:
-    """HL7 time YYYYMMDD[HHMM[SS[.S]]][+ZZZZ] as `sourced.comparable_time`; empty when it is not one."""
-    match = re.match(r"(\d{4})(\d\d)(\d\d)(?:(\d\d)(\d\d)(\d\d)?)?(?:\.\d+)?([+-]\d{4})?", stamp)
-    if match is None:
-        return ""
-    year, month, day, hour, minute, second, zone = match.groups(default="00")
-    offset = f"{zone[:3]}:{zone[3:]}" if len(zone) == 5 else ""
-    return comparable_time(f"{year}-{month}-{day}T{hour}:{minute}:{second}{offset}")
+def _checked(group: Sequence[_Read], where: str) -> SourcedReport:
+    report = replace(group[0].report, notes=tuple(note for one in group for note in one.report.notes), source=where)
+    if report.status == "cancelled":
+        return _placed(replace(report, notes=()))  # what its lines say does not matter any more
+    report = replace(report, text=joined(_once(section for one in group for section in one.sections)))
+    if not report.text:
+        raise ReportError(
+            "empty-report", "; ".join(report.notes[:3]) or "no text in the OBX segments",
+            "OBX segments of type TX, FT, ST or ED with text", "Export it again.",
+        )  # fmt: skip
+    return _placed(report)
+
+
+def _placed(report: SourcedReport) -> SourcedReport:
+    if not report.can_be_placed:
+        raise ReportError(
+            "no-link", "neither an accession number nor a study UID", "OBR-18, OBR-3, or OBX 113014 or 121022",
+            "Without one the report cannot be joined to its study; add it to the export.",
+        )  # fmt: skip
+    return report
+
+
+def _once(sections: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Sections without repetitions: some systems repeat the whole text under every order of a visit."""
+    return list(dict.fromkeys(sections))

@@ -7,11 +7,14 @@ decides what one transaction is, so that a study and its reports appear together
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 from reports.findings import Finding
+from reports.sourced import CodedMeasurement
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS reports (
@@ -24,8 +27,19 @@ _SCHEMA = (
         location TEXT, severity TEXT, size_mm REAL, change TEXT, sentence INTEGER, by TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (report_id, position))""",
     "CREATE INDEX IF NOT EXISTS findings_by_name ON findings (name, status)",
+    # every version of every report; text is NULL where it is the text of the current report
+    """CREATE TABLE IF NOT EXISTS report_versions (
+        study_uid TEXT NOT NULL, position INTEGER NOT NULL, role TEXT NOT NULL, status TEXT NOT NULL,
+        issued TEXT NOT NULL, text TEXT, accession TEXT NOT NULL, source TEXT NOT NULL, matched_by TEXT NOT NULL,
+        certainty REAL NOT NULL, notes TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (study_uid, position))""",
+    """CREATE TABLE IF NOT EXISTS report_measurements (
+        study_uid TEXT NOT NULL, position INTEGER NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL,
+        value REAL NOT NULL, unit TEXT NOT NULL, finding TEXT NOT NULL, site TEXT NOT NULL, side TEXT NOT NULL,
+        derivation TEXT NOT NULL, lesion INTEGER NOT NULL, PRIMARY KEY (study_uid, position, number))""",
 )
 _REPORT_COLUMNS = "report_id, study_uid, accession, text, findings, impression, status, source, matched_by"
+_VERSION_COLUMNS = "role, status, issued, text, accession, source, matched_by, certainty, notes, version"
+_MEASUREMENT_COLUMNS = "name, value, unit, finding, site, side, derivation, lesion"
 _FINDING_COLUMNS = "name, status, side, location, severity, size_mm, change, sentence, by"
 
 
@@ -48,18 +62,48 @@ class ReportRow:
     matched_by: str = ""
 
 
+@dataclass(frozen=True)
+class StoredVersion:
+    """One version of a study's report: what became of it, and how it was joined to the study.
+
+    `role` is "used" or "appended" for what the current text is made of, else "superseded", "duplicate", "withdrawn"
+    (by another version, the "withdrawal") or "conflicting". `matched_by` and `certainty` are those of the match: 1
+    divided by the number of studies that the first identifier of the rule left open. `notes` say in words what was
+    repaired in the text or did not agree in the match.
+    """
+
+    role: str
+    status: str
+    issued: str = ""
+    text: str = ""
+    accession: str = ""
+    source: str = field(default="", repr=False)
+    matched_by: str = ""
+    certainty: float = 1.0
+    notes: tuple[str, ...] = ()
+    version: int = 0
+    measurements: tuple[CodedMeasurement, ...] = ()
+
+
 def report_id(study_uid: str, text: str) -> str:
     """Stable name of a report: 16 hex digits of sha256 over the study and the text."""
     return hashlib.sha256(f"{study_uid}\x1f{text}".encode()).hexdigest()[:16]
 
 
 class ReportStore:
-    """Reports and findings in an open SQLite connection; creates its two tables when they are missing."""
+    """Reports, their versions and findings in an open SQLite connection; creates its tables when they are missing.
+
+    A catalog on a disk that cannot be written, of a version without a history, has none.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         for statement in _SCHEMA:  # not executescript: that would commit the caller's transaction
-            connection.execute(statement)
+            try:
+                connection.execute(statement)
+            except sqlite3.OperationalError as error:
+                if "readonly" not in str(error):
+                    raise
 
     def add(self, row: ReportRow, found: Sequence[Finding] = ()) -> None:
         """Add one report with its findings, in the caller's transaction.
@@ -121,6 +165,71 @@ class ReportStore:
         """Remove one report and its findings; nothing happens when it is not there."""
         self.connection.execute("DELETE FROM findings WHERE report_id = ?", (report_id,))
         self.connection.execute("DELETE FROM reports WHERE report_id = ?", (report_id,))
+
+    def history(self, study_uid: str) -> tuple[StoredVersion, ...]:
+        """All versions of a study's report in their order (time, then kind), also where none of them stands."""
+        measured: dict[int, list[CodedMeasurement]] = {}
+        query = (
+            f"SELECT position, {_MEASUREMENT_COLUMNS} FROM report_measurements WHERE study_uid = ? ORDER BY 1, number"
+        )
+        for position, *values in self._select(query, study_uid):
+            measured.setdefault(position, []).append(CodedMeasurement(*values))
+        now = self.get(study_uid)
+        found = []
+        query = f"SELECT position, {_VERSION_COLUMNS} FROM report_versions WHERE study_uid = ? ORDER BY position"
+        for position, role, status, issued, text, accession, source, by, certainty, notes, version in self._select(
+            query, study_uid
+        ):
+            whole = now.text if text is None and now is not None else text or ""
+            numbers = tuple(measured.get(position, ()))
+            told = tuple(json.loads(notes))
+            found.append(
+                StoredVersion(role, status, issued, whole, accession, source, by, certainty, told, version, numbers)
+            )
+        return tuple(found)
+
+    def measurements(self, study_uid: str) -> tuple[CodedMeasurement, ...]:
+        """The numbers that the current report of a study states in coded form."""
+        return tuple(
+            one
+            for version in self.history(study_uid)
+            if version.role in ("used", "appended")
+            for one in version.measurements
+        )
+
+    def set_history(self, study_uid: str, versions: Sequence[StoredVersion]) -> None:
+        """Replace what is kept of a study's versions, after its current report was added; the caller commits."""
+        self.forget_history(study_uid)
+        now = self.get(study_uid)
+        marks = ", ".join("?" * 12)
+        for position, one in enumerate(versions):
+            text = None if now is not None and one.text == now.text else one.text
+            values = (one.role, one.status, one.issued, text, one.accession, one.source, one.matched_by, one.certainty)
+            told = json.dumps(one.notes, ensure_ascii=False)
+            self.connection.execute(
+                f"INSERT INTO report_versions (study_uid, position, {_VERSION_COLUMNS}) VALUES ({marks})",
+                (study_uid, position, *values, told, one.version),
+            )
+            self.connection.executemany(
+                f"INSERT INTO report_measurements (study_uid, position, number, {_MEASUREMENT_COLUMNS})"
+                f" VALUES ({', '.join('?' * 11)})",
+                [(study_uid, position, number, *astuple(two)) for number, two in enumerate(one.measurements)],
+            )
+
+    def forget_history(self, study_uid: str | None = None) -> None:
+        """Drop the versions of one study, or of all."""
+        for table in ("report_versions", "report_measurements"):
+            if study_uid is None:
+                self.connection.execute(f"DELETE FROM {table}")
+            else:
+                self.connection.execute(f"DELETE FROM {table} WHERE study_uid = ?", (study_uid,))
+
+    def _select(self, query: str, *values: str) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self.connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
 
     def counts(self) -> Mapping[str, int]:
         """Number of reports (one per study at most) and of findings."""

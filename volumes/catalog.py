@@ -26,7 +26,8 @@ from volumes.study_audit import facts, remarks
 if TYPE_CHECKING:
     from volumes.volume import Film, Unit, Volume
 
-_COUNTED = ("patients", "studies", "series", "instances", "refusals", "remarks", "facts", "reports", "findings")
+_COUNTED = ("patients", "studies", "series", "instances", "refusals", "remarks", "facts", "reports", "findings",
+            "report_versions", "report_measurements")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from medvlm.encoders import VIEWS
 from medvlm.language import encode
+from medvlm.rewrite import training_text
 from medvlm.statements import LEAST, ReportFacts, Statement, concept_statements, concepts
 from reports.findings import Finding, find
 from reports.sections import sentences, split_sections
@@ -79,7 +80,11 @@ class Example:
 
 
 def load_examples(
-    catalog: Catalog, contract: FilmContract | VolumeContract, split: str | None, text: bool = True
+    catalog: Catalog,
+    contract: FilmContract | VolumeContract,
+    split: str | None,
+    text: bool = True,
+    rewrite: str | None = None,
 ) -> list[Example]:
     """Studies of a split that the contract accepts: of films the frontal one first, of CT the series with most slices.
 
@@ -88,17 +93,18 @@ def load_examples(
         contract: Decides which modalities count.
         split: "train", "validation", "test", or None for every study.
         text: Leave out studies without a report.
+        rewrite: Read reports "prior-free" or "cleaned" (`medvlm.rewrite`); one that cannot be is left out.
     """
     store = ReportStore(catalog.connection)
     examples = []
     for row in catalog.studies(split=split):
         series = [s for s in catalog.series(row.study_uid) if s.modality in contract.modality]
         report = store.get(row.study_uid)
-        if not series or (text and report is None):
+        written = training_text(report.text, rewrite) if report is not None else ""
+        if not series or (text and report is None) or written is None:
             continue
         best = min(series, key=lambda s: (_view_rank(s.view), -len(s.paths), s.series_uid))
-        said = said_in(report.text) if report is not None else ()
-        written = report.text if report is not None else ""
+        said = said_in(written)
         examples.append(
             Example(
                 row.study_uid,

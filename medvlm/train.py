@@ -104,6 +104,10 @@ def load_recipe(config: str, overrides: Sequence[str] = ()) -> Config:
     return dict(recipe)
 
 
+OPTIONAL = frozenset({"data.rewrite"})
+"""Keys that may be set where a recipe does not have them: they change nothing until then."""
+
+
 def set_value(recipe: Config, key: str, value: Any) -> None:
     """Set a dotted key. `module.lr` reaches into `init_args`; a key that the recipe does not have is refused."""
     *parents, last = key.split(".")
@@ -114,7 +118,7 @@ def set_value(recipe: Config, key: str, value: Any) -> None:
             raise TrainingError(f"option {key!r}: the recipe has no {parent!r}")
     if "class_path" in place and last not in ("class_path", "init_args"):
         place.setdefault("init_args", {})[last] = value  # the class itself refuses names that it does not take
-    elif last in place:
+    elif last in place or key in OPTIONAL:
         place[last] = value
     else:
         raise TrainingError(f"option {key!r}: not in the recipe; it has {', '.join(sorted(place))}")
@@ -124,7 +128,7 @@ def load_split(
     opened: Catalog, path: Path, contract: FilmContract | VolumeContract, split: str, recipe: Config, shards: str = ""
 ) -> tuple[list[Example], Images]:
     """Studies of a split and their preprocessed images. Raises TrainingError when there are too few."""
-    examples = load_examples(opened, contract, split)
+    examples = load_examples(opened, contract, split, rewrite=recipe["data"].get("rewrite"))
     need = 2 if split == "train" else 0
     if len(examples) < need:
         raise TrainingError(

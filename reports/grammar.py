@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from reports.attributes import severity_in
 from reports.comparison import SEVERITIES, compare
 from reports.findings import Finding, Status
 from reports.phrasing import (
@@ -23,6 +24,7 @@ from reports.phrasing import (
     fill,
     is_countable,
     lesion_slots,
+    more_phrases,
     noun,
     number_slots,
     phrases,
@@ -84,9 +86,10 @@ class _Writer:
         modality: Modality,
         rng: np.random.Generator,
         style: int,
+        variety: bool,
     ) -> None:
-        styles = phrases()["styles"]
-        self.book = phrases()
+        self.book = more_phrases() if variety else phrases()
+        styles = self.book["styles"]
         self.house: dict[str, Any] = styles[style % len(styles)]
         self.voice: str = self.house["voice"]
         self.centimeters = bool(self.house.get("centimeters"))
@@ -128,7 +131,8 @@ class _Writer:
         status: Status = "uncertain" if hedged else "present"
         side = lesion.side if _says(template, "side", "adj", "at", "of", "on") else None
         location = lesion.location if _says(template, "adj", "at", "of") else None
-        fact = Finding(lesion.name, status, side, location, size_mm=size, change=stated)
+        severity = lesion.severity if _says(template, "sev", "sevly") and severity_in(slots["sev"]) else None
+        fact = Finding(lesion.name, status, side, location, severity, size, stated)
         return _Line(text, (index,), (fact,))
 
     def _tail(self, name: str, trend: str, brief: bool) -> str:
@@ -180,9 +184,12 @@ class _Writer:
         else:
             trio = []
         for organ in self.house["organs"]:
-            lines += self._organ(organ, to_deny)
+            here = self._organ(organ, to_deny)
             if organ == "pleura" and trio:
-                lines.append(self.absent(trio))
+                here.append(self.absent(trio))
+            if here and self.house.get("labelled"):
+                here[0] = here[0]._replace(text=f"{self.book['organ_labels'][organ]}: {here[0].text}")
+            lines += here
         for kind, p in (("mediastinum", 0.3), (self.modality, 0.25)):
             if self.voice == "any" and self.chance(p):
                 lines.append(_Line(self.pick(self.book["filler"][kind])))
@@ -247,6 +254,7 @@ def write_report(
     age: int = 60,
     rng: np.random.Generator,
     style: int = 0,
+    variety: bool = False,
 ) -> WrittenReport:
     """A report that is true of `lesions`.
 
@@ -258,12 +266,13 @@ def write_report(
         sex: DICOM sex, M, F or O; with `age` in years for the indication only.
         rng: All draws come from here: equal state, equal report.
         style: House style, taken modulo their number.
+        variety: Draw from more phrases and more houses; the same `rng` and `style` then give another report.
 
     Raises: ValueError if `modality` is not xray or ct.
     """
     if modality not in ("xray", "ct"):
         raise ValueError(f'modality is "{modality}"; a report can be written for "xray" or "ct"')
-    writer = _Writer(lesions, prior, modality, rng, style)
+    writer = _Writer(lesions, prior, modality, rng, style, variety)
     sections = writer.preamble(views, prior is not None, sex, age)
     sections["findings"] = writer.findings()
     sections["impression"] = writer.impression()

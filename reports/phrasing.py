@@ -49,6 +49,19 @@ def phrases() -> dict[str, Any]:
     return book
 
 
+@cache
+def more_phrases() -> dict[str, Any]:
+    """The phrase book with its part `more` added to each list."""
+    merged: dict[str, Any] = _merged(phrases(), phrases()["more"])
+    return merged
+
+
+def _merged(base: Any, more: Any) -> Any:
+    if isinstance(base, dict):
+        return base | {key: _merged(base[key], more[key]) if key in base else more[key] for key in more}
+    return [*base, *more]
+
+
 def reported_mm(size_mm: float) -> float:
     """The size as a report states it: whole millimeters, at least 1."""
     return float(max(1, round(size_mm)))

@@ -18,15 +18,16 @@ from typing import Any
 import bm25s
 
 from reports.findings import Finding
-from reports.knowledge_files import JsonLines, MarkdownFolder, open_knowledge
+from reports.json_lines import JsonLines
+from reports.knowledge_files import KnowledgeFolder, open_knowledge
 from reports.passage import KnowledgeError, KnowledgeSource, Passage
 
 __all__ = [
     "Glossary",
     "JsonLines",
     "KnowledgeError",
+    "KnowledgeFolder",
     "KnowledgeSource",
-    "MarkdownFolder",
     "Passage",
     "look_up",
     "open_knowledge",
@@ -36,7 +37,7 @@ MIN_COVERAGE = 0.75
 """Share of the query's information (sum of IDF) that a passage must contain to be returned."""
 
 MIN_TITLE_SHARE = 0.45
-"""Share of the query's information in the title from which a passage is about it."""
+"""Share of the query's information in the title and the headings from which a passage is about it."""
 
 MIN_DENSITY = 0.03
 """Share of a passage's words that are words of the query, from which it is about it whatever its title."""
@@ -124,7 +125,7 @@ class _Index:
         self.passages = [passage for source in sources for passage in source.passages()]
         # the title is repeated: a passage named after the query is about it, one that mentions it may not be
         self.words = [_stems(f"{p.title} {p.title} {p.section} {p.text}") for p in self.passages]
-        self.titles = [frozenset(_stems(p.title)) for p in self.passages]
+        self.titles = [frozenset(_stems(f"{p.title} {p.section}")) for p in self.passages]
         self.sets = [frozenset(words) for words in self.words]
         self.frequency: dict[str, int] = {}
         for words in self.sets:

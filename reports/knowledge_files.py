@@ -1,177 +1,185 @@
-"""Knowledge in files of one's own: JSON Lines and folders of Markdown."""
+"""Knowledge in files of one's own: folders of documents, single documents, JSON Lines, ontologies."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from reports.passage import KnowledgeError, KnowledgeSource, Passage
+from reports.document import Place, passages_of
+from reports.json_lines import JsonLines, read_json_lines
+from reports.manifest import MANIFEST, Manifest, Terms, read_manifest
+from reports.passage import NO_LICENCE, KnowledgeError, KnowledgeSource, Passage
+from reports.reading import READERS, digest, digest_all, read_documents, stamp_of
+
+MAX_FILES = 10_000
+_BESIDE = frozenset(  # files that belong to web pages, and the manifest
+    {".css", ".js", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".ico", ".woff", ".woff2", ".ttf", ".map", ".yaml", ".yml"}
+)
+_ONTOLOGIES = (".obo", ".owl", ".csv", ".json")
 
 
 @dataclass(frozen=True)
-class JsonLines:
-    """Passages in a JSON Lines file: one object per line with `text`, and optionally title, source, url, licence, id.
+class KnowledgeFolder:
+    """Passages of a folder of documents, or of one document: Markdown, text, HTML, PDF and JSON Lines.
 
-    Understands the fields of MedQuAD exports too (focus, question, qtype, doc_id). `version` is the sha256 of the file.
+    What a folder states in its `knowledge.yaml` stands with each passage (see `reports.manifest`). A file that cannot
+    be read costs itself only: `problems()` says why.
     """
 
     path: Path
     name: str = ""
-    licence: str = "not stated"
+    licence: str = ""
 
     def passages(self) -> tuple[Passage, ...]:
-        return _read_json_lines(self.path, self.name or self.path.stem, self.licence)
+        """Raises: KnowledgeError when the folder holds no document that can be read, or its manifest is wrong."""
+        return self._read()[0]
+
+    def problems(self) -> tuple[str, ...]:
+        """What was not read, left out or guessed, and documents that are expired; one line each."""
+        return self._read()[1]
 
     @property
     def version(self) -> str:
-        return _digest([self.path])
+        """The version that the manifest states, else the start of the sha256 of all files."""
+        return self._manifest().terms.version or digest_all(tuple((p, stamp_of(p)) for p in self._files()[0]))
 
+    def _manifest(self) -> Manifest:
+        return read_manifest(self.path) if self.path.is_dir() else Manifest()
 
-@dataclass(frozen=True)
-class MarkdownFolder:
-    """Passages in a folder of .md files (or one file): one per heading.
+    def _files(self) -> tuple[list[Path], list[str]]:
+        return find_documents(self.path) if self.path.is_dir() else ([self.path], [])
 
-    `source`, `url`, `licence`, `version` may stand on top as `key: value` lines between two `---` lines; without a
-    version, the sha256 of the file is the version.
-    """
-
-    path: Path
-    name: str = ""
-    licence: str = "not stated"
-
-    def passages(self) -> tuple[Passage, ...]:
-        return _read_markdown(self.path, self.name or self.path.name, self.licence)
-
-    @property
-    def version(self) -> str:
-        return _digest(_markdown_files(self.path))
+    def _read(self) -> tuple[tuple[Passage, ...], tuple[str, ...]]:
+        files, strange = self._files()
+        if not files:
+            raise KnowledgeError(
+                f"{self.path}: found no document, expected files ending in {', '.join((*READERS, '.jsonl'))}."
+                + "".join(f" Not read: {one}" for one in strange[:3])
+            )
+        stamps = [*files, *([self.path / MANIFEST] if (self.path / MANIFEST).is_file() else [])]
+        return _read_folder(self, tuple((file, stamp_of(file)) for file in stamps), date.today())
 
 
 def open_knowledge(path: Path | str) -> KnowledgeSource:
-    """The reader for a path: a folder of Markdown, one .md file, or a .jsonl file.
+    """The source in a path: a folder of documents, one document, a .jsonl file, an ontology or a folder of its tables.
 
-    Raises: KnowledgeError when the path is missing or neither.
+    Raises: KnowledgeError when the path is missing or holds none of these.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() == ".md":
-        return MarkdownFolder(path)
-    if path.is_file() and path.suffix.lower() == ".jsonl":
-        return JsonLines(path)
+    ending = path.suffix.lower()
+    if path.is_dir():
+        from reports.ontology_releases import is_release
+
+        if is_release(path):
+            return _open_ontology(path)
+    if path.is_dir() or (path.is_file() and ending in READERS):
+        return KnowledgeFolder(path, path.name)
+    if path.is_file() and ending == ".jsonl":
+        return JsonLines(path, path.stem)
+    if path.is_file() and (ending in _ONTOLOGIES or path.name.upper().endswith(".RRF")):
+        return _open_ontology(path)
     found = f"a file ending in {path.suffix!r}" if path.is_file() else "nothing"
     raise KnowledgeError(
-        f"{path}: found {found}, expected a folder of .md files or a .jsonl file with a `text` field per line."
-        " Check the path, or convert the knowledge to one of these."
+        f"{path}: found {found}, expected a folder of documents, or a file ending in"
+        f" {', '.join((*READERS, '.jsonl', *_ONTOLOGIES))}. Check the path, or convert the knowledge to one of these."
     )
 
 
-@lru_cache(maxsize=32)
-def _read_json_lines(path: Path, name: str, licence: str) -> tuple[Passage, ...]:
-    data = _bytes(path)
-    version = _digest([path])
-    passages = []
-    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            text = str(row["text"]).strip()
-        except (ValueError, KeyError, TypeError) as error:
+def _open_ontology(path: Path) -> KnowledgeSource:
+    from reports.ontology_files import read_ontology
+
+    return read_ontology(path)
+
+
+def find_documents(folder: Path) -> tuple[list[Path], list[str]]:
+    """(documents of a folder in a fixed order, why others are left out). Hidden files and links out of it are no part.
+
+    Raises: KnowledgeError for more than `MAX_FILES` documents.
+    """
+    found: list[Path] = []
+    strange: list[str] = []
+    root = folder.resolve()
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(here) / name
+            ending = path.suffix.lower()
+            if name.startswith(".") or ending in _BESIDE:
+                continue
+            relative = path.relative_to(folder).as_posix()
+            if ending not in READERS and ending != ".jsonl":
+                strange.append(f"{relative}: not read, found a file ending in {ending!r}; save it as PDF, HTML or text")
+            elif not path.resolve().is_relative_to(root):
+                strange.append(f"{relative}: not read, a link that leads out of the folder")
+            else:
+                found.append(path)
+        if len(found) > MAX_FILES:
             raise KnowledgeError(
-                f"{path}:{number}: {type(error).__name__} {error}; expected one JSON object per line with a `text`"
-                " field. Fix or remove the line."
-            ) from error
-        if text:
-            passages.append(_row_passage(row, text, name, licence, version, number))
-    return tuple(passages)
+                f"{folder}: more than {MAX_FILES} documents, expected at most that. Name smaller folders."
+            )
+    return found, strange
 
 
-def _row_passage(row: dict[str, Any], text: str, name: str, licence: str, version: str, number: int) -> Passage:
-    def first(*keys: str) -> str:
-        return next((str(row[key]) for key in keys if row.get(key)), "")
-
-    origin = first("source")
-    return Passage(
-        text=" ".join(text.split()),
-        title=first("title", "focus", "name"),
-        section=first("section", "question", "qtype"),
-        source=f"{name} ({origin})" if origin and origin != name else name,
-        url=first("url"),
-        version=first("version") or version,
-        licence=first("licence", "license") or licence,
-        passage_id=f"{name}:{first('passage_id', 'doc_id', 'id') or number}",
-    )
-
-
-@lru_cache(maxsize=32)
-def _read_markdown(path: Path, name: str, licence: str) -> tuple[Passage, ...]:
-    files = _markdown_files(path)
-    root = path.parent if path.is_file() else path
-    return tuple(passage for file in files for passage in _sections_of(file, root, name, licence))
-
-
-def _markdown_files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(path.rglob("*.md"))
-    if not files:
-        raise KnowledgeError(f"{path}: found no .md file, expected at least one. Check the path.")
-    return files
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """Version of files that carry none: the start of the sha256 of their contents, one after the other."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(_bytes(file))
-    return f"sha256:{digest.hexdigest()[:12]}"
-
-
-def _sections_of(file: Path, root: Path, name: str, licence: str) -> Iterator[Passage]:
-    data = _bytes(file)
-    meta, body = _front_matter(data.decode("utf-8-sig"))
-    version = meta.get("version") or _digest([file])
-    title, section, held = meta.get("title") or file.stem.replace("_", " "), "", list[str]()
-    relative = file.relative_to(root).as_posix()
-    count = 0
-    for line in (*body.splitlines(), "# "):  # the last, empty heading flushes the last section
-        heading = re.match(r"(#{1,6})\s*(.*)$", line)
-        if heading is None:
-            held.append(line)
+@lru_cache(maxsize=16)
+def _read_folder(
+    source: KnowledgeFolder, stamps: tuple[tuple[Path, tuple[int, int]], ...], today: date
+) -> tuple[tuple[Passage, ...], tuple[str, ...]]:
+    """(passages, problems); raises when nothing could be read."""
+    manifest, (files, problems) = source._manifest(), source._files()
+    root = source.path if source.path.is_dir() else source.path.parent
+    name = source.name or source.path.name
+    general = manifest.terms.before(Terms(licence=source.licence))
+    passages: list[Passage] = []
+    known = {file.relative_to(root).as_posix() for file in files}
+    problems += [
+        f"{file}: named in {MANIFEST} and not in the folder" for file in manifest.documents if file not in known
+    ]
+    documents = [file for file in files if file.suffix.lower() != ".jsonl"]
+    for path, found in read_documents(documents):
+        relative = path.relative_to(root).as_posix()
+        if isinstance(found, KnowledgeError):
+            problems.append(str(found).replace(f"{path}: ", f"{relative}: not read, ", 1))
             continue
-        text = " ".join(" ".join(held).split())
-        if text:
-            count += 1
-            origin = meta.get("source") or name
-            terms = meta.get("licence") or meta.get("license") or licence
-            where = f"{name}:{relative}#{count}"
-            yield Passage(text, title, section, origin, meta.get("url", ""), version, terms, where)
-        held = []
-        if len(heading[1]) == 1 and heading[2]:
-            title, section = heading[2], ""
-        else:
-            section = heading[2]
+        place = Place(name, relative, digest(path, stamp_of(path)))
+        made = list(passages_of(found, place, general, manifest.documents.get(relative, Terms()), today))
+        passages += made
+        problems += [f"{relative}: {note}" for note in found.notes] + _warnings(relative, made)
+    for path in (file for file in files if file.suffix.lower() == ".jsonl"):
+        relative = path.relative_to(root).as_posix()
+        try:
+            rows = read_json_lines(path, f"{name}:{relative}", general.licence or NO_LICENCE, stamp_of(path))
+        except KnowledgeError as error:
+            problems.append(str(error).replace(f"{path}:", f"{relative}: not read,", 1))
+            continue
+        terms = manifest.documents.get(relative, Terms()).before(general)
+        passages += [_under(passage, terms, relative, today) for passage in rows]
+    if not passages:
+        raise KnowledgeError(f"{source.path}: no document could be read: {'; '.join(problems[:5]) or 'all are empty'}")
+    return tuple(passages), tuple(problems)
 
 
-def _front_matter(text: str) -> tuple[dict[str, str], str]:
-    match = re.match(r"---\r?\n(.*?)\r?\n---\r?\n", text, re.DOTALL)
-    if match is None:
-        return {}, text
-    pairs = (line.split(":", 1) for line in match[1].splitlines() if ":" in line)
-    return {key.strip().lower(): value.strip().strip("\"'") for key, value in pairs}, text[match.end() :]
+def _warnings(file: str, passages: list[Passage]) -> list[str]:
+    """What a person should know of a document that was read."""
+    said = []
+    if any("expired" in passage.flags for passage in passages):
+        said.append(f"{file}: expired on {passages[0].valid_until}; its passages say so")
+    suspect = sum("instructions" in passage.flags for passage in passages)
+    if suspect:
+        said.append(f"{file}: {suspect} passages read like instructions to a language model; they are only quoted")
+    return said
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        data.decode("utf-8-sig")
-    except OSError as error:
-        raise KnowledgeError(f"{path}: {error.strerror or error}; expected a readable file. Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise KnowledgeError(
-            f"{path}: byte {error.start} is not UTF-8; expected UTF-8 text. Convert the file, for example with iconv."
-        ) from error
-    return data
+def _under(passage: Passage, terms: Terms, file: str, today: date) -> Passage:
+    """A row of JSON Lines with what the folder states of it, where the row is silent."""
+    return replace(
+        passage,
+        file=file,
+        publisher=terms.publisher,
+        url=passage.url or terms.url,
+        version=terms.version if passage.version.startswith("sha256:") and terms.version else passage.version,
+        valid_until=terms.valid_until.isoformat() if terms.valid_until else "",
+        flags=(("expired", *passage.flags) if terms.expired(today) else passage.flags),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reports.findings import LEXICON, Finding
-from reports.knowledge import Glossary, JsonLines, KnowledgeError, MarkdownFolder, look_up, open_knowledge
+from reports.knowledge import Glossary, JsonLines, KnowledgeError, KnowledgeFolder, look_up, open_knowledge
 
 PHANTOM = (
     "cardiomegaly", "pleural effusion", "pneumothorax", "consolidation", "atelectasis", "lung nodule", "lung mass",
@@ -62,7 +62,8 @@ def test_json_lines_keep_source_and_version(tmp_path: Path) -> None:
     assert found.passage_id == "facts:d1"
     assert found.source == "facts (NIH)"
     assert found.version == JsonLines(path).version == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    assert found.licence == "not stated"
+    assert found.licence == "licence not stated"
+    assert found.span == (0, len(rows[0]["text"]))
     assert found.citation() == f"Sarcoidosis, What is it?, facts (NIH), version {found.version}"
 
 
@@ -71,12 +72,12 @@ def test_markdown_is_cut_at_its_headings(tmp_path: Path) -> None:
     (tmp_path / "sub" / "chest.md").write_text(
         "---\nsource: House rules\nlicence: CC0\nversion: 3\n---\n# Drains\nIntro text.\n\n## Removal\nClamp first.\n"
     )
-    intro, removal = MarkdownFolder(tmp_path, "rules").passages()
+    intro, removal = KnowledgeFolder(tmp_path, "rules").passages()
     assert (intro.title, intro.section, intro.text) == ("Drains", "", "Intro text.")
     assert (removal.title, removal.section, removal.text) == ("Drains", "Removal", "Clamp first.")
     assert (removal.source, removal.licence, removal.version) == ("House rules", "CC0", "3")
     assert removal.passage_id == "rules:sub/chest.md#2"
-    assert look_up([MarkdownFolder(tmp_path, "rules")], "removal of drains") == [removal]
+    assert look_up([KnowledgeFolder(tmp_path, "rules")], "removal of drains") == [removal]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,9 @@ def test_markdown_is_cut_at_its_headings(tmp_path: Path) -> None:
             b'{"text": "fine"}\n{"no": 1}\n',
             r"a\.jsonl:2: KeyError 'text'; expected one JSON object per line",
         ),
-        ("a.jsonl", b'{"text": "\xff"}\n', r"byte 10 is not UTF-8; expected UTF-8 text"),
+        ("a.jsonl", b'{"text": "\xff"}\n', r"a\.jsonl:1: byte 10 of the line is not UTF-8; expected UTF-8 text"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: TypeError .*; expected one JSON object per line"),
+        ("a.jsonl", b"[" * 200_000 + b"\n", r"a\.jsonl:1: RecursionError .*; expected one JSON object per line"),
     ],
 )
 def test_a_damaged_file_names_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -97,13 +100,50 @@ def test_a_damaged_file_names_its_line(tmp_path: Path, name: str, content: bytes
 
 
 def test_a_path_that_holds_no_knowledge_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.pdf").write_bytes(b"x")
-    with pytest.raises(KnowledgeError, match=r"found a file ending in '\.pdf', expected a folder of \.md files"):
-        open_knowledge(tmp_path / "a.pdf")
-    with pytest.raises(KnowledgeError, match=r"found nothing, expected a folder"):
+    (tmp_path / "a.docx").write_bytes(b"x")
+    with pytest.raises(
+        KnowledgeError, match=r"found a file ending in '\.docx', expected a folder of documents, or a file"
+    ):
+        open_knowledge(tmp_path / "a.docx")
+    with pytest.raises(KnowledgeError, match=r"found nothing, expected a folder of documents"):
         open_knowledge(tmp_path / "absent")
-    with pytest.raises(KnowledgeError, match=r"found no \.md file"):
+    with pytest.raises(
+        KnowledgeError,
+        match=r"found no document, .* Not read: a\.docx: not read, found a file ending in '\.docx'; save it as PDF",
+    ):
         open_knowledge(tmp_path).passages()
+
+
+def test_a_long_row_becomes_passages_with_ids_of_their_own(tmp_path: Path) -> None:
+    text = " ".join(f"Sentence number {i} says a thing." for i in range(120))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "long", "title": "T", "text": text}))
+    passages = JsonLines(tmp_path / "a.jsonl").passages()
+    assert [p.passage_id for p in passages] == ["a:long", "a:long#2", "a:long#3"]
+    assert " ".join(p.text for p in passages) == text
+
+
+def test_halves_of_characters_and_hidden_ones_do_not_pass(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"id": "\ud800x", "title": "T\u202e\u0000", "text": "A \udfffsmall\u200b note."}')
+    (passage,) = JsonLines(path).passages()
+    assert (passage.passage_id, passage.title, passage.text) == ("a:x", "T", "A small note.")
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "The first wording."}))
+    before = JsonLines(path).passages()[0]
+    path.write_text(json.dumps({"text": "The second wording, longer."}))
+    after = JsonLines(path).passages()[0]
+    assert (after.text, before.passage_id) == ("The second wording, longer.", after.passage_id)
+    assert after.version != before.version
+
+
+def test_a_section_heading_makes_a_passage_be_about_its_words(tmp_path: Path) -> None:
+    body = "Wait for as long as the house allows, and write down what was seen on that day. " * 8
+    (tmp_path / "guide.md").write_text(f"---\ntitle: House rules\n---\n# Bronchiectasis\n{body}\n# Coffee\n{body}")
+    (first, *others) = look_up([open_knowledge(tmp_path)], "bronchiectasis")
+    assert (first.section, others) == ("Bronchiectasis", [])
 
 
 def test_asking_for_no_passage_is_a_mistake() -> None:

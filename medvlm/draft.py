@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -17,13 +17,12 @@ from medvlm.model import Look, Model, load_model
 from reports.draft import Draft, ImageExtent, ProposedSentence, dropped_notes, ground
 from reports.findings import Finding
 from reports.knowledge import Glossary, KnowledgeSource, Passage, look_up, open_knowledge
-from reports.render import render
+from reports.render import form_of, render
 from reports.sections import sentences, split_sections
 from volumes.planes import open_image
 from volumes.study import Reading, Series, Study, read_study
 from volumes.volume import Film, Region, StudyError, Volume
 
-FORMS = (".md", ".json", ".html", ".dcm")
 NOTHING_WRITTEN = "the writer wrote no sentence: it has learned too little; train it longer or on more reports"
 CHEST_WINDOW = (-1000.0, 400.0)
 """HU shown from black to white on the slices of a page: wide enough for lung and for mediastinum."""
@@ -181,8 +180,13 @@ def experts_line(consultation: Consultation) -> str:
 
 
 def knowledge_line(sources: Sequence[KnowledgeSource]) -> str:
-    """Sources with their versions."""
-    return "; ".join(f"{source.name} {getattr(source, 'version', '')}".strip() for source in sources)
+    """Sources with their versions, and how many problems `medvlm knowledge` would tell of each."""
+    said = []
+    for source in sources:
+        problems = len(getattr(source, "problems", tuple)())
+        known = f" ({problems} problem{'s' if problems > 1 else ''})" if problems else ""
+        said.append(f"{source.name} {getattr(source, 'version', '')}".strip() + known)
+    return "; ".join(said)
 
 
 def notes_on(consultation: Consultation, named: bool = False) -> tuple[str, ...]:
@@ -234,14 +238,23 @@ def gray_png(pixels: np.ndarray, window: tuple[float, float] | None = None) -> b
     return buffer.getvalue()
 
 
-def rendered(draft: Draft, suffix: str, pictures: Mapping[str, bytes], series: Series) -> bytes:
-    """The draft in the form of a file ending. A DICOM SR takes over the patient's header, so it needs DICOM images."""
-    if suffix == ".dcm":
+def rendered(
+    draft: Draft,
+    name: str,
+    pictures: Mapping[str, bytes],
+    series: Series,
+    fhir_version: Literal["r4", "r5"] = "r4",
+) -> bytes:
+    """The draft in the form that the ending of a file name asks for.
+
+    A DICOM SR, an HL7 message and a FHIR bundle take patient and order over from the images: they are filed by them.
+    """
+    form = form_of(name)
+    headers = []
+    if form in ("dcm", "hl7", "fhir"):
         headers = [open_image(instance) for instance in series.instances if instance.format == "dicom"]
-        return render(draft, "dcm", pictures, headers)
-    if suffix == ".json":
-        return render(draft, "json", pictures).encode()
-    return render(draft, "html" if suffix == ".html" else "md", pictures).encode()
+    written = render(draft, form, pictures, headers, fhir_version=fhir_version)
+    return written if isinstance(written, bytes) else written.encode()
 
 
 def command(
@@ -251,21 +264,21 @@ def command(
     prior: Path | None = None,
     experts: Sequence[str] | None = None,
     knowledge: Sequence[Path] = (),
+    fhir_version: Literal["r4", "r5"] = "r4",
     **reading: Unpack[Reading],
 ) -> None:
     """`medvlm draft`: write the draft in the form that the ending of `out` names."""
-    if out.suffix not in FORMS:
-        raise ValueError(f"{out.name}: ends in {out.suffix or 'nothing'!r}; expected one of {', '.join(FORMS)}")
+    form = form_of(out.name)
     loaded = load_model(model)
     read = read_study(study, **reading)
     told: Reading = {"unit": reading.get("unit", "raw"), "modality": reading.get("modality", "")}
     earlier = None if prior is None else read_study(prior, **told)
     draft = draft_report(read, loaded, experts, [open_knowledge(path) for path in knowledge], earlier)
     pictures: Mapping[str, bytes] = {}
-    if out.suffix == ".html":
+    if form in ("html", "pdf"):
         pictures = pictures_of(fitting_series(read, loaded).read(), draft)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(rendered(draft, out.suffix, pictures, fitting_series(read, loaded)))
+    out.write_bytes(rendered(draft, out.name, pictures, fitting_series(read, loaded), fhir_version))
     counts = ", ".join(f"{n} {verdict}" for verdict, n in draft.verdicts.items())
     print(f"{out}: {len(draft.sentences)} sentences ({counts}). Draft for review by a radiologist.")
     if not draft.sentences:

@@ -73,6 +73,7 @@ ol.sentences { list-style: none; margin: 0; padding: 0; }
 .pick .n { color: var(--faint); font-variant-numeric: tabular-nums; }
 .contradicted .pick .t { text-decoration: underline wavy 1px var(--contradicted); text-underline-offset: 4px; }
 .unsupported .pick .t { text-decoration: underline dotted 1.5px var(--unsupported); text-underline-offset: 4px; }
+.mark { color: var(--tone); font-size: .85em; letter-spacing: .03em; }
 .meta { display: flex; flex-wrap: wrap; align-items: center; gap: 4px 14px; padding: 0 12px 9px 38px; font-size: 13px;
   color: var(--soft); }
 .chip { display: inline-block; border: 1px solid var(--tone); color: var(--tone); border-radius: 99px; padding: 0 9px;
@@ -107,12 +108,15 @@ footer dt { color: var(--faint); } footer dd { margin: 0; overflow-wrap: anywher
   :root { --ink: #111; --soft: #333; --faint: #555; --line: #bbb; --card: #fff; --lift: #fff; --page: #fff;
     --supported: #0b7a66; --unsupported: #8a5a00; --contradicted: #b3261e; }
   html { color-scheme: light; background: #fff; }
-  body { height: auto; display: block; font-size: 10.5pt;
+  body { height: auto; display: table; width: 100%; font-size: 10.5pt;
     print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .tools, .hint, .skip { display: none; }
-  .banners { display: block; }
-  .banner.draft, .banner.simulated { background: #fff; color: #111; border: 2px solid #111; margin: 6px 24px; }
-  main { display: block; }
+  /* as the head of a table, the notices stand on every page */
+  .banners { display: table-header-group; break-inside: avoid; }
+  .banner.draft, .banner.simulated { background: #fff; color: #111; border: 2px solid #111; margin: 0 24px 6px; }
+  header.top, main { display: table-row-group; }
+  header.top > h1, header.top > span { margin: 0 24px; }
+  h2 { break-after: avoid; }
   .viewer { position: static; height: auto; background: #fff; border: 0; }
   .pane { overflow: visible; }
   .films { flex-direction: row; gap: 12px; padding: 8px 24px; justify-content: center; }
@@ -142,7 +146,7 @@ JS = """
     boxes.forEach(b => {
       const on = ids(b).includes(i);
       b.classList.toggle('on', on);
-      b.dataset.tone = on ? tone(i) : tone(ids(b)[0]);
+      b.dataset.tone = on ? tone(i) : b.dataset.rest;  // at rest a shared box shows its worst verdict
       if (on) mine.push(b);
     });
     root.classList.toggle('chosen', mine.length > 0);

@@ -16,8 +16,10 @@ from reports.sourced import ReportStatus
 FIXED_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """The time of messages whose caller gives none, so that equal calls write equal bytes."""
 
-STATUS_LETTERS: dict[ReportStatus, str] = {"preliminary": "P", "final": "F", "corrected": "C", "cancelled": "X"}
-_FHIR_STATUS: dict[ReportStatus, str] = {"cancelled": "cancelled"}
+STATUS_LETTERS: dict[ReportStatus, str] = {
+    "preliminary": "P", "final": "F", "corrected": "C", "addendum": "A", "cancelled": "X",
+}  # fmt: skip
+_FHIR_STATUS: dict[ReportStatus, str] = {"addendum": "appended"}
 _LINE_LIMIT = 4000  # characters of text per OBX; receivers often allow more, few allow less
 _ACSN = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}]}
 
@@ -56,7 +58,7 @@ def oru_message(
     _check(text, accession, patient_id)
     family, _, given = patient_name.partition("^")
     letter = STATUS_LETTERS[status]
-    when = _hl7_time(issued)
+    when = hl7_time(issued)
     control = control_id or f"{accession}-{letter}"
     training = "T" if simulated else "P"
     service = f"18748-4^{escape(procedure)}^LN"
@@ -67,7 +69,7 @@ def oru_message(
         f"OBR|1||{accession_field}|{service}|||{when}" + "|" * 11 + f"{accession_field}||||{when}||RAD|{letter}",
         f"OBX|1|ST|113014^Study Instance UID^DCM||{escape(study_uid)}||||||{letter}",
     ]
-    for number, part in enumerate(_parts(text), 2):
+    for number, part in enumerate(text_parts(text), 2):
         segments.append(f"OBX|{number}|TX|18748-4^Diagnostic imaging study^LN||{escape(part)}||||||{letter}")
     return "".join(segment + "\r" for segment in segments)
 
@@ -134,16 +136,19 @@ def _check(text: str, accession: str, patient_id: str) -> None:
             raise ValueError(f"{name} is empty; a message without it could not be joined to its study")
 
 
-def _parts(text: str) -> list[str]:
+def text_parts(text: str) -> list[str]:
     """The text in pieces of at most about _LINE_LIMIT characters, cut at line ends; joined by a newline they are it."""
-    parts: list[str] = []
+    pieces: list[list[str]] = []
+    length = 0
     for line in text.splitlines() or [""]:
-        if parts and len(parts[-1]) + len(line) < _LINE_LIMIT and parts[-1] != "":
-            parts[-1] += "\n" + line
+        if pieces and length + len(line) < _LINE_LIMIT and pieces[-1] != [""]:
+            pieces[-1].append(line)
+            length += 1 + len(line)
         else:
-            parts.append(line)
-    return parts
+            pieces.append([line])
+            length = len(line)
+    return ["\n".join(lines) for lines in pieces]
 
 
-def _hl7_time(when: dt.datetime) -> str:
+def hl7_time(when: dt.datetime) -> str:
     return when.strftime("%Y%m%d%H%M%S") + (when.strftime("%z") or "")

@@ -1,4 +1,4 @@
-"""Writing a draft: Markdown and JSON here, the HTML page and the DICOM SR in their own files.
+"""Writing a draft: Markdown and JSON here, every other form in its own file.
 
 Every form says that it is a draft for review by a radiologist, marks sentences without support, and names the model,
 the preprocessing, the experts, the knowledge and the series it was made from.
@@ -6,6 +6,7 @@ the preprocessing, the experts, the knowledge and the series it was made from.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import re
@@ -14,41 +15,103 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from reports.draft import DRAFT_NOTICE, SIMULATED_NOTICE, Draft, DraftSentence, Evidence
+from reports.draft_links import links_of
 from reports.findings import Finding
+from reports.render_text import evidence_words, in_order, place, visible_draft
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-Form = Literal["md", "json", "html", "dcm"]
+    from reports.render_fhir import FhirVersion
+
+TextForm = Literal["md", "json", "html", "fhir", "hl7"]
+BinaryForm = Literal["dcm", "pdf"]
+Form = Literal["md", "json", "html", "fhir", "hl7", "dcm", "pdf"]
+
+ENDINGS: dict[str, Form] = {
+    ".fhir.json": "fhir",
+    ".md": "md",
+    ".json": "json",
+    ".html": "html",
+    ".dcm": "dcm",
+    ".hl7": "hl7",
+    ".pdf": "pdf",
+}
+"""Form by the ending of a file name; the longer ending comes first."""
 
 SCHEMA_VERSION = 1
 """Raised when a field of the JSON changes its meaning or goes away; new fields do not raise it."""
 
-SECTION_ORDER = ("indication", "technique", "comparison", "findings", "impression", "recommendation")
+MOST_SENTENCES: dict[Form, int] = {"dcm": 1_000, "pdf": 1_000, "fhir": 10_000, "hl7": 10_000}
+"""The most sentences of the forms that are slow or large; a report by a person has fewer than two hundred."""
 
 
-@overload
-def render(draft: Draft, form: Literal["md", "json", "html"], pictures: Mapping[str, bytes] = ...) -> str: ...
+def form_of(name: str) -> Form:
+    """The form that the ending of a file name asks for, before any work is done for it.
+
+    Raises: ValueError that lists the endings; ImportError that says what to install where the form needs an extra.
+    """
+    for ending, form in ENDINGS.items():
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            if form == "pdf":
+                from reports.render_pdf import require
+
+                require()
+            return form
+    found = re.search(r"\.\w+$", name)
+    raise ValueError(
+        f"{name}: ends in {found[0] if found else 'nothing'!r}; expected one of {', '.join(sorted(ENDINGS))}"
+    )
+
+
 @overload
 def render(
-    draft: Draft, form: Literal["dcm"], pictures: Mapping[str, bytes] = ..., headers: Sequence[Dataset] = ...
+    draft: Draft,
+    form: TextForm,
+    pictures: Mapping[str, bytes] | None = ...,
+    headers: Sequence[Dataset] = ...,
+    *,
+    fhir_version: FhirVersion = ...,
+    issued: dt.datetime | None = ...,
+) -> str: ...
+@overload
+def render(
+    draft: Draft,
+    form: BinaryForm,
+    pictures: Mapping[str, bytes] | None = ...,
+    headers: Sequence[Dataset] = ...,
+    *,
+    fhir_version: FhirVersion = ...,
+    issued: dt.datetime | None = ...,
 ) -> bytes: ...
 def render(
-    draft: Draft, form: Form, pictures: Mapping[str, bytes] | None = None, headers: Sequence[Dataset] = ()
+    draft: Draft,
+    form: Form,
+    pictures: Mapping[str, bytes] | None = None,
+    headers: Sequence[Dataset] = (),
+    *,
+    fhir_version: FhirVersion = "r4",
+    issued: dt.datetime | None = None,
 ) -> str | bytes:
-    """The draft as text (md, json, html) or as the bytes of a DICOM file (dcm).
+    """The draft as text (md, json, html, fhir, hl7) or as the bytes of a file (dcm, pdf).
 
     Args:
-        pictures: PNG files by SOP or series UID, for html; a picture may be smaller than the image it shows.
-        headers: DICOM headers of the images, for dcm: the SR is filed under their patient and study. Without them it
-            carries the study UID alone.
+        pictures: PNG files by SOP or series UID, for html and pdf; a picture may be smaller than the image it shows.
+        headers: DICOM headers of the images, for dcm, hl7 and fhir, which take patient and order over from them.
+            Without them these forms carry the study UID alone.
+        fhir_version: r4 or r5, for fhir.
+        issued: When the draft was made, with a zone, for fhir, hl7 and pdf; now when left out.
 
-    Raises: ValueError for another form, or for a picture that is no PNG.
+    Raises: ValueError for another form, for a picture that is no PNG, for headers of another study, or for more than
+        MOST_SENTENCES; ImportError with what to install where a form needs an extra.
     """
+    _refuse(draft, form, issued)
+    if form == "json":
+        return _json(draft_dict(draft))
+    draft = visible_draft(draft)
+    when = issued or dt.datetime.now(dt.UTC)
     if form == "md":
         return _markdown(draft)
-    if form == "json":
-        return json.dumps(draft_dict(draft), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "html":
         from reports.render_html import page
 
@@ -57,7 +120,36 @@ def render(
         from reports.render_sr import structured_report
 
         return structured_report(draft, headers)
-    raise ValueError(f"form {form!r} is unknown; expected one of {', '.join(get_args(Form))}")
+    if form == "pdf":
+        from reports.render_pdf import document
+
+        return document(draft, pictures or {}, when)
+    links = links_of(draft, headers)
+    if form == "hl7":
+        from reports.render_hl7 import oru_draft
+
+        return oru_draft(draft, links, when)
+    from reports.render_fhir import diagnostic_bundle
+
+    return _json(diagnostic_bundle(draft, links, when, fhir_version))
+
+
+def _refuse(draft: Draft, form: Form, issued: dt.datetime | None) -> None:
+    if form not in get_args(Form):
+        raise ValueError(f"form {form!r} is unknown; expected one of {', '.join(get_args(Form))}")
+    most = MOST_SENTENCES.get(form)
+    if most is not None and len(draft.sentences) > most:
+        raise ValueError(
+            f"draft of study {draft.study_uid}: {len(draft.sentences)} sentences; expected at most {most} for {form}:"
+            " write it as .json or .md, and look why the writer did not stop"
+        )
+    if issued is not None and issued.tzinfo is None:
+        raise ValueError(f"issued {issued.isoformat()} has no zone; expected one, such as UTC")
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)  # half a character cannot be encoded
 
 
 def draft_dict(draft: Draft) -> dict[str, Any]:
@@ -121,27 +213,6 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def in_order(draft: Draft) -> list[tuple[str, list[tuple[int, DraftSentence]]]]:
-    """Sections in reading order, each with its sentences and their numbers in the draft; unknown sections come last."""
-    names = list(dict.fromkeys(sentence.section for sentence in draft.sentences))
-    ranked = sorted(names, key=lambda n: SECTION_ORDER.index(n) if n in SECTION_ORDER else len(SECTION_ORDER))
-    return [(name, [(i, s) for i, s in enumerate(draft.sentences) if s.section == name]) for name in ranked]
-
-
-def place(evidence: Evidence) -> str:
-    """A region in words: index box, and millimetres where known."""
-    region = evidence.region
-    if region is None:
-        return ""
-    names = ("row", "column") if len(region.start) == 2 else ("k", "j", "i")
-    parts = [f"{n} {a:.0f}–{b:.0f}" for n, a, b in zip(names, region.start, region.stop, strict=True)]
-    if region.start_mm is not None and region.stop_mm is not None:
-        axes = ("down", "across") if len(region.start_mm) == 2 else ("x", "y", "z")
-        spans = [f"{n} {a:.0f}–{b:.0f}" for n, a, b in zip(axes, region.start_mm, region.stop_mm, strict=True)]
-        parts.append(f"{', '.join(spans)} mm")
-    return "; ".join(parts)
-
-
 def _markdown(draft: Draft) -> str:
     lines = ["# Draft report", "", f"> **{DRAFT_NOTICE}**"]
     if draft.simulated:
@@ -162,14 +233,15 @@ def _markdown(draft: Draft) -> str:
 
 def _markdown_sentence(number: int, sentence: DraftSentence) -> list[str]:
     mark = "" if sentence.verdict == "supported" else f" **[{sentence.verdict.upper()}]**"
-    sure = "no probability" if sentence.confidence is None else f"confidence {sentence.confidence:.2f}"
+    known = _finite(sentence.confidence)
+    sure = "no probability" if known is None else f"confidence {known:.2f}"
     lines = [f"{number + 1}. {_plain(sentence.text)}{mark} ({sentence.verdict}, {sure})"]
     if sentence.reason:
         lines.append(f"   - why: {_plain(sentence.reason)}")
     for evidence in sentence.evidence:
         where = f" [{place(evidence)}]" if evidence.region is not None else ""
         source = f" ({_plain(evidence.by)})" if evidence.by and evidence.passage is None else ""
-        lines.append(f"   - {evidence.kind}: {_plain(evidence.text)}{where}{source}")
+        lines.append(f"   - {evidence.kind}: {_plain(evidence_words(evidence))}{where}{source}")
         if evidence.passage is not None:
             lines.append(f"     “{_plain(evidence.passage.text)}” [{_plain(evidence.passage.licence)}]")
     return lines

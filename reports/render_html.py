@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from html import escape
 
 from reports.draft import DRAFT_NOTICE, SIMULATED_NOTICE, Draft, DraftSentence, Evidence
+from reports.draft_figure import Box, Figure
 from reports.draft_page import CSS, JS
-from reports.evidence import ImageExtent
-from reports.render import in_order, place
-from volumes.volume import Region
+from reports.render_text import evidence_words, in_order, mark, place
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _MARKS = {"supported": "✓", "unsupported": "?", "contradicted": "✕"}
 _KINDS = {
     "image-support": "image",
@@ -35,7 +33,7 @@ def page(draft: Draft, pictures: Mapping[str, bytes]) -> str:
 
     Boxes are placed by `draft.extents`, so a picture may be smaller than its image. Raises: ValueError for no PNG.
     """
-    figures = [_Figure(uid, data, draft) for uid, data in pictures.items()]
+    figures = [Figure.of(key, data, draft) for key, data in pictures.items()]
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(CSS)}'; script-src '{_hash(JS)}';"
         " base-uri 'none'; form-action 'none'"
@@ -68,7 +66,7 @@ def _head(draft: Draft) -> Iterator[str]:
     yield f'<span class="study">{escape(draft.modality)} study <code>{escape(draft.study_uid)}</code></span></header>'
 
 
-def _viewer(draft: Draft, figures: list[_Figure]) -> Iterator[str]:
+def _viewer(draft: Draft, figures: list[Figure]) -> Iterator[str]:
     yield '<section class="viewer" aria-label="Images">'
     if not figures:
         yield '<p class="nofilm">No picture was given. Places stand with the evidence of each sentence.</p></section>'
@@ -76,7 +74,7 @@ def _viewer(draft: Draft, figures: list[_Figure]) -> Iterator[str]:
     yield '<div class="tools">'
     if len(figures) > 1:
         for figure in figures:
-            uid, title = escape(figure.uid), escape(figure.title)
+            uid, title = escape(figure.key), escape(figure.title)
             yield f'<button type="button" data-tab="{uid}" aria-pressed="false">{title}</button>'
     yield '<label class="push"><input type="checkbox" id="boxes" checked> boxes</label>'
     yield '<label><input type="checkbox" id="invert"> invert</label>'
@@ -84,76 +82,46 @@ def _viewer(draft: Draft, figures: list[_Figure]) -> Iterator[str]:
     yield '<label>contrast <input type="range" id="contrast" min="40" max="260" value="100"></label></div>'
     yield '<div class="films">'
     for figure in figures:
-        yield from figure.markup(draft)
+        yield from _figure(figure, draft)
     yield "</div></section>"
 
 
-class _Figure:
-    """One picture with the boxes that lie in it."""
-
-    def __init__(self, key: str, data: bytes, draft: Draft) -> None:
-        if not data.startswith(_PNG) or len(data) < 24:
-            raise ValueError(f"picture of {key}: {len(data)} bytes that do not start like a PNG; expected a PNG file")
-        self.uid, self.data = key, data
-        base, _, slice_of = key.partition("#k")
-        self.base, self.slice = base, int(slice_of) if slice_of.isdigit() else None
-        width, height = struct.unpack(">II", data[16:24])
-        extent = draft.extents.get(base) or ImageExtent((height, width))
-        self.view = extent.view
-        self.rows, self.columns = extent.shape[-2:]
-        named = {"PA": "PA film", "AP": "AP film", "LATERAL": "Lateral film"}.get(self.view.upper(), "")
-        self.title = named or (f"slice {self.slice}" if self.slice is not None else f"{draft.modality} image")
-
-    def holds(self, region: Region) -> bool:
-        """Whether a region lies in this picture: in its image, and across its slice."""
-        if self.base not in {region.sop_uid, region.series_uid}:
-            return False
-        return len(region.start) == 2 or self.slice is None or region.start[0] <= self.slice < region.stop[0]
-
-    def markup(self, draft: Draft) -> Iterator[str]:
-        marked = sum(1 for s in draft.sentences if any(e.region and self.holds(e.region) for e in s.evidence))
-        label = f"{self.title} with the places of {marked} sentence(s) marked"
-        yield f'<figure data-uid="{escape(self.uid)}">'
-        yield f'<svg viewBox="0 0 {self.columns} {self.rows}" role="img" aria-label="{escape(label)}">'
-        encoded = base64.b64encode(self.data).decode("ascii")
+def _figure(figure: Figure, draft: Draft) -> Iterator[str]:
+    boxes = figure.boxes(draft)
+    marked = len({user for box in boxes for user in box.users})
+    label = f"{figure.title} with the places of {marked} sentence(s) marked"
+    yield f'<figure data-uid="{escape(figure.key)}">'
+    yield f'<svg viewBox="0 0 {figure.columns} {figure.rows}" role="img" aria-label="{escape(label)}">'
+    encoded = base64.b64encode(figure.data).decode("ascii")
+    yield (
+        f'<image href="data:image/png;base64,{encoded}" width="{figure.columns}" height="{figure.rows}"'
+        ' preserveAspectRatio="none"/>'
+    )
+    size = max(figure.rows, figure.columns) / 32
+    for side, x in figure.sides():
         yield (
-            f'<image href="data:image/png;base64,{encoded}" width="{self.columns}" height="{self.rows}"'
-            ' preserveAspectRatio="none"/>'
+            f'<text class="side" x="{x * figure.columns:.1f}" y="{0.05 * figure.rows:.1f}" font-size="{size:.1f}"'
+            f' text-anchor="middle">{side}</text>'
         )
-        size = max(self.rows, self.columns) / 32
-        if self.view.upper() in {"PA", "AP"}:  # viewer convention: the patient's right is at the left of the picture
-            for side, x in (("R", 0.03), ("L", 0.97)):
-                yield (
-                    f'<text class="side" x="{x * self.columns:.1f}" y="{0.05 * self.rows:.1f}" font-size="{size:.1f}"'
-                    f' text-anchor="middle">{side}</text>'
-                )
-        yield from self._boxes(draft, size)
-        shown = f"{self.title}, {self.rows} × {self.columns}"
-        yield f"</svg><figcaption>{escape(shown)} <code>{escape(self.base)}</code></figcaption></figure>"
+    for box in boxes:
+        yield _box(box, draft, figure.columns, size)
+    shown = f"{figure.title}, {figure.rows} × {figure.columns}"
+    yield f"</svg><figcaption>{escape(shown)} <code>{escape(figure.base)}</code></figcaption></figure>"
 
-    def _boxes(self, draft: Draft, size: float) -> Iterator[str]:
-        """One box per place and maker; sentences that share a place share its box."""
-        shared: dict[tuple[tuple[float, ...], tuple[float, ...], bool], list[int]] = {}
-        for index, sentence in enumerate(draft.sentences):
-            for e in sentence.evidence:
-                if e.region is not None and self.holds(e.region):
-                    users = shared.setdefault((e.region.start[-2:], e.region.stop[-2:], e.by == "model"), [])
-                    if index not in users:
-                        users.append(index)
-        for ((y0, x0), (y1, x1), by_model), users in shared.items():
-            first = draft.sentences[users[0]]
-            label = "·".join(str(user + 1) for user in users)
-            wide = size * (0.55 + 0.5 * len(label))
-            left, top = min(max(x0, 0), self.columns - wide), max(y0 - size, 0)
-            middle, down = left + wide / 2, top + 0.52 * size
-            yield (
-                f'<g class="box{"" if by_model else " expert"}" data-i="{" ".join(map(str, users))}"'
-                f' data-tone="{first.verdict}"><title>{label}. {escape(first.text)}</title>'
-                f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="{size / 6:.1f}"/>'
-                f'<rect class="tag" x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{size:.1f}"/>'
-                f'<text x="{middle:.1f}" y="{down:.1f}" font-size="{0.72 * size:.1f}">{label}</text>'
-                "</g>"
-            )
+
+def _box(box: Box, draft: Draft, columns: int, size: float) -> str:
+    (y0, x0), (y1, x1) = box.start, box.stop
+    wide = size * (0.55 + 0.5 * len(box.label))
+    left, top = min(max(x0, 0), columns - wide), max(y0 - size, 0)
+    middle, down = left + wide / 2, top + 0.52 * size
+    return (
+        f'<g class="box{"" if box.by_model else " expert"}" data-i="{" ".join(map(str, box.users))}"'
+        f' data-tone="{box.verdict}" data-rest="{box.verdict}">'
+        f"<title>{box.label}. {escape(draft.sentences[box.users[0]].text)}</title>"
+        f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" rx="{size / 6:.1f}"/>'
+        f'<rect class="tag" x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{size:.1f}"/>'
+        f'<text x="{middle:.1f}" y="{down:.1f}" font-size="{0.72 * size:.1f}">{box.label}</text></g>'
+    )
 
 
 def _report(draft: Draft) -> Iterator[str]:
@@ -177,10 +145,11 @@ def _report(draft: Draft) -> Iterator[str]:
 
 
 def _sentence(index: int, sentence: DraftSentence) -> Iterator[str]:
+    marked = f'<b class="mark">{mark(sentence)}</b>' if mark(sentence) else ""
     yield f'<li class="s {sentence.verdict}" id="s{index + 1}" data-i="{index}" data-verdict="{sentence.verdict}">'
     yield (
         f'<button type="button" class="pick" aria-pressed="false"><span class="n">{index + 1}</span>'
-        f'<span class="t">{escape(sentence.text)}</span></button>'
+        f'<span class="t">{marked}<bdi>{escape(sentence.text)}</bdi></span></button>'
     )
     yield f'<div class="meta"><span class="chip">{_MARKS[sentence.verdict]} {sentence.verdict}</span>'
     yield _confidence(sentence.confidence)
@@ -195,7 +164,7 @@ def _sentence(index: int, sentence: DraftSentence) -> Iterator[str]:
 
 
 def _confidence(value: float | None) -> str:
-    if value is None:
+    if value is None or not math.isfinite(value):
         return '<span class="bar">no probability</span>'
     width = 100 * min(max(value, 0.0), 1.0)
     return (
@@ -206,7 +175,7 @@ def _confidence(value: float | None) -> str:
 
 
 def _evidence(evidence: Evidence) -> str:
-    parts = [f'<span class="kind">{_KINDS[evidence.kind]}</span>{escape(evidence.text)}']
+    parts = [f'<span class="kind">{_KINDS[evidence.kind]}</span>{escape(evidence_words(evidence))}']
     if evidence.region is not None:
         parts.append(f' <span class="by">[{escape(place(evidence))}]</span>')
     passage = evidence.passage

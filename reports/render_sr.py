@@ -1,24 +1,31 @@
-"""A draft as DICOM Enhanced SR: PARTIAL, UNVERIFIED, PRELIMINARY. Sources: DICOM PS3.3 A.35.2, PS3.16 TID 2000."""
+"""A draft as a DICOM SR measurement report (PS3.16 TID 1500): PARTIAL, UNVERIFIED, PRELIMINARY.
+
+TID 1500 is extensible: beside its measurement groups the report holds the sentences, in sections as in TID 2000, each
+with its mark, so that a viewer that shows text shows the whole draft. A report with a place in a volume is a
+Comprehensive 3D SR (PS3.3 A.35.13), any other a Comprehensive SR (A.35.3), which more receivers take.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from highdicom import UID
 from highdicom.sr import (
-    CodeContentItem,
+    Comprehensive3DSR,
+    ComprehensiveSR,
     ContainerContentItem,
     ContentItem,
     ContentSequence,
-    EnhancedSR,
+    DeviceObserverIdentifyingAttributes,
     ImageContentItem,
-    NumContentItem,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
     RelationshipTypeValues,
     ScoordContentItem,
     TextContentItem,
-    UIDRefContentItem,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from highdicom.sr.coding import Code
 from pydicom.dataset import Dataset
@@ -29,15 +36,17 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from reports.draft import DRAFT_NOTICE, SIMULATED_NOTICE, Draft, DraftSentence
+from reports import finding_codes as codes
+from reports.draft import Draft, DraftSentence
+from reports.draft_links import refuse_other_study
 from reports.evidence import Evidence
-from reports.render import in_order, place
+from reports.render_sr_groups import concept, corners, groups
+from reports.render_text import evidence_words, in_order, mark, notices, place, provenance
 from volumes.instance import derived_uid
 
 _CONTAINS = RelationshipTypeValues.CONTAINS
 _PROPERTIES = RelationshipTypeValues.HAS_PROPERTIES
 _INFERRED = RelationshipTypeValues.INFERRED_FROM
-_CONTEXT = RelationshipTypeValues.HAS_OBS_CONTEXT
 _CLASSES = {"CR": ComputedRadiographyImageStorage, "CT": CTImageStorage}
 
 # (code of the section, code of its sentences): DICOM CID 7001 and CID 7002
@@ -61,23 +70,20 @@ def structured_report(draft: Draft, headers: Sequence[Dataset] = ()) -> bytes:
     Raises: ValueError when the headers are of another study, or no image of the draft is known by its SOP UID.
     """
     evidence = list(headers) or _stand_ins(draft)
-    others = {str(header.StudyInstanceUID) for header in evidence} - {draft.study_uid}
-    if others:
-        raise ValueError(
-            f"headers of study {', '.join(sorted(others))}; expected the study of the draft, {draft.study_uid}"
-        )
-    root = ContainerContentItem(
-        _dcm("18748-4", "Diagnostic imaging report", "LN"), is_content_continuous=False, template_id="2000"
+    refuse_other_study(draft, evidence)
+    found = groups(draft, evidence)
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(draft)),
+        procedure_reported=Code("363679005", "SCT", "Imaging procedure"),
+        imaging_measurements=found,
     )
-    root.ContentSequence = ContentSequence(list(_preface(draft)))
-    for section, sentences in in_order(draft):
-        codes = _SECTIONS.get(section, _SECTIONS["findings"])
-        container = ContainerContentItem(_dcm(*codes[0]), is_content_continuous=False, relationship_type=_CONTAINS)
-        container.ContentSequence = ContentSequence(
-            [_sentence(sentence, codes[1], evidence) for _, sentence in sentences]
-        )
+    root = report[0]
+    # What a reader must know stands before the measurements: viewers show the content in its order.
+    measured = root.ContentSequence.pop()
+    for container in (_preface(draft), *_narrative(draft, evidence), measured):
         root.ContentSequence.append(container)
-    sr = EnhancedSR(
+    in_space = any(isinstance(group, VolumetricROIMeasurementsAndQualitativeEvaluations) for group in found)
+    sr = (Comprehensive3DSR if in_space else ComprehensiveSR)(
         evidence=evidence,
         content=root,
         series_instance_uid=derived_uid("draft series", draft.study_uid),
@@ -97,37 +103,43 @@ def structured_report(draft: Draft, headers: Sequence[Dataset] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def _preface(draft: Draft) -> Iterator[ContentItem]:
-    """Language (TID 1204), the device as observer (TID 1001), and what the reader must know first."""
-    language = _dcm("121049", "Language of Content Item and Descendants")
-    yield CodeContentItem(
-        language, Code("en-US", "RFC5646", "English (United States)"), RelationshipTypeValues.HAS_CONCEPT_MOD
+def _observer(draft: Draft) -> ObserverContext:
+    """The device as observer (TID 1001, TID 1004): which model, and the digest of its weights as serial number."""
+    digest = draft.made_by.get("model_digest", "")
+    return ObserverContext(
+        observer_type=_dcm("121007", "Device"),
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=derived_uid("medvlm", digest),
+            name="medvlm",
+            manufacturer_name="medvlm",
+            model_name=draft.made_by.get("model") or "unnamed",
+            serial_number=digest or "unknown",
+        ),
     )
-    yield CodeContentItem(_dcm("121005", "Observer Type"), _dcm("121007", "Device"), _CONTEXT)
-    made_by = "; ".join(f"{key}: {value}" for key, value in draft.made_by.items())
-    observer = derived_uid("medvlm", draft.made_by.get("model_digest", ""))
-    yield UIDRefContentItem(_dcm("121012", "Device Observer UID"), observer, _CONTEXT)
-    yield TextContentItem(_dcm("121013", "Device Observer Name"), "medvlm", _CONTEXT)
-    notice = [DRAFT_NOTICE, *([SIMULATED_NOTICE] if draft.simulated else []), f"Made by {made_by}."]
-    notice += [f"Series read: {uid}." for uid in draft.series_uids] + [f"Note: {note}." for note in draft.notes]
+
+
+def _preface(draft: Draft) -> ContainerContentItem:
+    """What the reader must know first, and what made the draft."""
+    lines = [*notices(draft), *(f"{what}: {which}" for what, which in provenance(draft))]
     heading = ContainerContentItem(_dcm("121111", "Summary"), is_content_continuous=False, relationship_type=_CONTAINS)
-    heading.ContentSequence = ContentSequence([TextContentItem(_dcm("121106", "Comment"), " ".join(notice), _CONTAINS)])
-    yield heading
+    heading.ContentSequence = ContentSequence([TextContentItem(concept(codes.NOTE), line, _CONTAINS) for line in lines])
+    return heading
+
+
+def _narrative(draft: Draft, headers: Sequence[Dataset]) -> Iterator[ContainerContentItem]:
+    """One container per section, as in TID 2000."""
+    for section, sentences in in_order(draft):
+        named, each = _SECTIONS.get(section, _SECTIONS["findings"])
+        container = ContainerContentItem(_dcm(*named), is_content_continuous=False, relationship_type=_CONTAINS)
+        container.ContentSequence = ContentSequence([_sentence(s, each, headers) for _, s in sentences])
+        yield container
 
 
 def _sentence(sentence: DraftSentence, code: tuple[str, str], headers: Sequence[Dataset]) -> TextContentItem:
-    """A sentence as TEXT, marked when nothing supports it, with its confidence, reason and evidence below it."""
-    mark = "" if sentence.verdict == "supported" else f"[{sentence.verdict.upper()}] "
-    item = TextContentItem(_dcm(*code), mark + sentence.text, _CONTAINS)
-    below: list[ContentItem] = []
-    if sentence.confidence is not None:
-        percent = Code("%", "UCUM", "%")
-        certainty = _dcm("111012", "Certainty of Finding")
-        below.append(
-            NumContentItem(certainty, round(100 * sentence.confidence, 1), percent, relationship_type=_PROPERTIES)
-        )
+    """A sentence as TEXT, marked when nothing supports it, with its verdict, reason and evidence below it."""
+    item = TextContentItem(_dcm(*code), mark(sentence) + sentence.text, _CONTAINS)
     verdict = f"{sentence.verdict}: {sentence.reason}" if sentence.reason else sentence.verdict
-    below.append(TextContentItem(_dcm("121106", "Comment"), verdict, _PROPERTIES))
+    below: list[ContentItem] = [TextContentItem(concept(codes.NOTE), verdict, _PROPERTIES)]
     below += [_evidence(evidence, headers) for evidence in sentence.evidence]
     item.ContentSequence = ContentSequence(below)
     return item
@@ -143,15 +155,10 @@ def _evidence(evidence: Evidence, headers: Sequence[Dataset]) -> ContentItem:
         quote = f" “{evidence.passage.text}”" if evidence.passage is not None else ""
         by = f" ({evidence.by})" if evidence.by else ""
         return TextContentItem(
-            _dcm("121106", "Comment"), f"{evidence.kind}: {evidence.text}{where}{by}{quote}", _INFERRED
+            concept(codes.NOTE), f"{evidence.kind}: {evidence_words(evidence)}{where}{by}{quote}", _INFERRED
         )
-    (row0, col0), (row1, col1) = region.start, region.stop
-    corners = [[col0, row0], [col1, row0], [col1, row1], [col0, row1], [col0, row0]]  # SCOORD is column, row
     box = ScoordContentItem(
-        _dcm("111030", "Image Region"),
-        "POLYLINE",
-        np.maximum(np.array(corners), 0.0),
-        relationship_type=_INFERRED,
+        _dcm("111030", "Image Region"), "POLYLINE", corners(region, image), relationship_type=_INFERRED
     )
     source = _dcm("260753009", "Source", "SCT")
     reference = ImageContentItem(

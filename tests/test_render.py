@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
 import json
 import re
-import shutil
-import subprocess
+import time
+from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any, get_args
 
-import numpy as np
+import drafts as planted
 import pydicom
 import pytest
-from PIL import Image
-from pydicom.dataset import Dataset
+from drafts import BOX, ISSUED, header, png
 
 from reports.draft import DRAFT_NOTICE, SIMULATED_NOTICE, Draft, DraftSentence, Evidence, ImageExtent
 from reports.findings import Finding
-from reports.knowledge import Glossary
-from reports.render import SCHEMA_VERSION, render
+from reports.passage import Passage
+from reports.render import SCHEMA_VERSION, Form, form_of, render
+from reports.render_text import evidence_words
 from volumes.volume import Region
 
 HOSTILE = "<script>alert(1)</script> \" onload='x' & `code` [a](http://x)"
-BOX = Region("1.2.5", "1.2.5.1", (100.0, 40.0), (180.0, 90.0), (40.0, 16.0), (72.0, 36.0), 0.7)
 
 
 @pytest.fixture
 def draft() -> Draft:
-    passage = Glossary().concept("pleural effusion")
+    passage = Passage(
+        "Fluid.", "Pleural effusion", "signs", "glossary", "", "3", "Apache-2.0", "glossary:pleural-effusion"
+    )
     effusion = Finding("pleural effusion", "present", "left", size_mm=float("nan"))
     evidence = (
         Evidence("region", "most likely place", BOX, 0.7, "1", by="model"),
@@ -45,12 +47,6 @@ def draft() -> Draft:
     made_by = {"model": "demo", "model_digest": "sha256:ab", "preprocess_digest": "sha256:cd", "experts": HOSTILE}
     extents = {"1.2.5.1": ImageExtent((200, 160), "PA"), "1.2.5": ImageExtent((200, 160), "PA")}
     return Draft("1.2.3", ("1.2.5",), "DX", sentences, made_by, (HOSTILE,), True, extents)
-
-
-def png(rows: int = 100, columns: int = 80) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((rows, columns), np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def test_every_text_form_says_draft_simulated_and_what_made_it(draft: Draft) -> None:
@@ -164,56 +160,126 @@ def test_a_picture_that_is_no_png_is_refused(draft: Draft) -> None:
 
 
 def test_an_unknown_form_is_refused(draft: Draft) -> None:
-    with pytest.raises(ValueError, match="form 'pdf' is unknown; expected one of md, json, html, dcm"):
-        render(draft, "pdf")  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="form 'doc' is unknown; expected one of md, json, html, fhir, hl7, dcm, pdf"):
+        render(draft, "doc")  # type: ignore[call-overload]
 
 
-def read_sr(data: bytes) -> Dataset:
-    return pydicom.dcmread(io.BytesIO(data))
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.md", "md"),
+        ("a.json", "json"),
+        ("a.fhir.json", "fhir"),
+        ("A.HL7", "hl7"),
+        ("1.2.dcm", "dcm"),
+        ("x.html", "html"),
+    ],
+)
+def test_the_ending_of_a_file_chooses_the_form(name: str, form: str) -> None:
+    assert form_of(name) == form
 
 
-def test_a_dicom_sr_is_preliminary_and_carries_every_sentence(draft: Draft) -> None:
-    sr = read_sr(render(draft, "dcm"))
-    assert (sr.Modality, sr.StudyInstanceUID) == ("SR", "1.2.3")
-    assert (sr.CompletionFlag, sr.VerificationFlag, sr.PreliminaryFlag) == ("PARTIAL", "UNVERIFIED", "PRELIMINARY")
-    assert "SIMULATED" in sr.SeriesDescription
-    texts = [e.value for e in sr.iterall() if e.keyword == "TextValue"]
-    assert any(DRAFT_NOTICE in text and SIMULATED_NOTICE in text and "sha256:ab" in text for text in texts)
-    assert "[CONTRADICTED] The heart is enlarged." in texts
-    assert "Left effusion, größer." in texts
-    boxes = [e.value for e in sr.iterall() if e.keyword == "GraphicData"]
-    assert list(boxes[0][:4]) == [40.0, 100.0, 90.0, 100.0]  # column, row
-    numbers = [float(e.value) for e in sr.iterall() if e.keyword == "NumericValue"]
-    assert sorted(numbers) == [7.0, 93.0]
+@pytest.mark.parametrize(("name", "found"), [("a.doc", "'.doc'"), ("a", "'nothing'"), (".md", "'.md'")])
+def test_another_ending_is_refused_with_the_list(name: str, found: str) -> None:
+    endings = r"\.dcm, \.fhir\.json, \.hl7, \.html, \.json, \.md, \.pdf"
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}: ends in {found}; expected one of {endings}"):
+        form_of(name)
 
 
-def header(study_uid: str = "1.2.3") -> Dataset:
-    image = Dataset()
-    image.StudyInstanceUID, image.SeriesInstanceUID, image.SOPInstanceUID = study_uid, "1.2.5", "1.2.5.1"
-    image.SOPClassUID, image.Modality = "1.2.840.10008.5.1.4.1.1.1.1", "DX"
-    image.PatientID, image.PatientName, image.PatientBirthDate, image.PatientSex = "P1", "SIMULATED^P1", "", "F"
-    image.AccessionNumber, image.StudyID, image.StudyDate, image.StudyTime = "A1", "S1", "20240102", "030405"
-    return image
+def shown(form: str, of: Draft) -> str:
+    """What a reader of the form sees, as one line of text."""
+    made: Any = render(of, form, {}, [header()], issued=ISSUED)  # type: ignore[call-overload]
+    if form == "html":
+        made = html.unescape(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", made, flags=re.DOTALL))
+    elif form == "md":
+        made = re.sub(r"\\([\[\]])", r"\1", made)
+    elif form == "fhir":
+        forms = [e["resource"]["presentedForm"][0] for e in json.loads(made)["entry"][:1]]
+        made = base64.b64decode(forms[0]["data"]).decode()
+    elif form == "dcm":
+        made = " ".join(e.value for e in pydicom.dcmread(io.BytesIO(made)).iterall() if e.keyword == "TextValue")
+    elif form == "pdf":
+        pypdf = pytest.importorskip("pypdf", reason="pypdf is not installed; it reads back what was written")
+        made = " ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(made)).pages)
+    return " ".join(made.split())
 
 
-def test_a_dicom_sr_takes_patient_and_study_from_the_images(draft: Draft) -> None:
-    sr = read_sr(render(draft, "dcm", {}, [header()]))
-    assert (sr.PatientID, sr.AccessionNumber, sr.StudyDate) == ("P1", "A1", "20240102")
-    with pytest.raises(ValueError, match=r"headers of study 9\.9; expected the study of the draft, 1\.2\.3"):
-        render(draft, "dcm", {}, [header("9.9")])
+@pytest.mark.parametrize("form", get_args(Form))
+def test_no_form_shows_an_unsupported_sentence_as_supported(form: str) -> None:
+    text = shown(form, planted.draft())
+    for mark, words in (("UNSUPPORTED", "30 mm mass in the right lower lobe"), ("CONTRADICTED", "heart is enlarged")):
+        if form == "json":  # a field of its own
+            (told,) = [s for s in json.loads(text)["sentences"] if words in s["text"]]
+            assert told["verdict"] == mark.lower()
+        elif form == "md":  # behind the sentence
+            assert re.search(rf"{words}\. \*\*\[{mark}\]\*\*", text)
+        else:
+            assert re.search(rf"\[{mark}\] (?:There is a |The ){words}", text), (form, text)
+    for right in ("moderate left pleural effusion.", "No pneumothorax."):
+        assert right in text
+        assert not re.search(rf"\[(?:UNSUPPORTED|CONTRADICTED)\] (?:There is a )?{right}", text)
+    assert "UPPORTED] No pneumothorax" not in text
 
 
-def test_a_dicom_sr_without_any_image_asks_for_headers() -> None:
-    sentence = DraftSentence("findings", "Clear.", (), (), None, "unsupported")
-    with pytest.raises(ValueError, match=r"names no image by its SOP instance UID, .* pass `headers`"):
-        render(Draft("1", ("1.2",), "CT", (sentence,), {}), "dcm")
+@pytest.mark.parametrize("form", get_args(Form))
+def test_every_form_says_draft_simulated_and_what_made_it(form: str) -> None:
+    text = shown(form, planted.draft())
+    assert DRAFT_NOTICE in text
+    assert (SIMULATED_NOTICE if form != "json" else '"simulated": true') in text
+    for needed in (*planted.MADE_BY.values(), "1.2.5", "not mentioned in the draft: pneumonia"):
+        assert needed in text, needed
 
 
-def test_dciodvfy_finds_no_error_in_the_sr(draft: Draft, tmp_path: Path) -> None:
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is absent: install dicom3tools to check DICOM against the standard")
-    path = tmp_path / "draft.dcm"
-    path.write_bytes(render(draft, "dcm", {}, [header()]))
-    done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
-    assert "Error" not in done.stderr, done.stderr
-    assert "EnhancedSR" in done.stderr
+@pytest.mark.parametrize("form", [form for form in get_args(Form) if form != "json"])
+def test_what_controls_a_screen_or_the_direction_of_writing_is_made_visible(form: str) -> None:
+    text = shown(form, planted.draft(planted.sentence("No \u202eeffusion\u202c seen\x1b[2J.\x00\ud800")))
+    assert "No \ufffdeffusion\ufffd seen\ufffd[2J.\ufffd\ufffd" in text.replace("\\[", "[")
+    assert not set(text) & set("\u202e\u202c\x1b\x00")
+
+
+def test_json_keeps_the_text_as_it_is_and_can_be_encoded() -> None:
+    odd = "No \u202eeffusion\x00\ud800"
+    made = render(planted.draft(planted.sentence(odd)), "json")
+    assert json.loads(made.encode())["sentences"][0]["text"] == odd
+
+
+@pytest.mark.parametrize("form", ["md", "json", "html"])
+def test_a_writer_that_does_not_stop_is_written_in_bounded_time(form: str) -> None:
+    endless = planted.draft(*(planted.SENTENCES[4] for _ in range(20_000)))
+    start = time.process_time()
+    made = render(endless, form)  # type: ignore[call-overload]
+    assert made.count("No pneumothorax.") >= 20_000
+    assert time.process_time() - start < 20
+
+
+@pytest.mark.parametrize("form", ["dcm", "pdf", "fhir", "hl7"])
+def test_slow_forms_refuse_a_writer_that_does_not_stop(form: str) -> None:
+    endless = planted.draft(*(planted.SENTENCES[4] for _ in range(100_000)))
+    with pytest.raises(ValueError, match=rf"1\.2\.3: 100000 sentences; expected at most \d+ for {form}: write it as"):
+        render(endless, form)  # type: ignore[call-overload]
+
+
+def test_a_time_without_a_zone_is_refused(draft: Draft) -> None:
+    with pytest.raises(ValueError, match=r"issued 2026-01-02T03:04:05 has no zone; expected one, such as UTC"):
+        render(draft, "hl7", issued=ISSUED.replace(tzinfo=None))
+
+
+def test_a_place_that_sentences_share_shows_the_worst_verdict(draft: Draft) -> None:
+    page = Page(render(draft, "html", {"1.2.5.1": png()}))
+    (box,) = [a for a in page.all("g") if str(a.get("class", "")).startswith("box")]
+    assert box["data-tone"] == box["data-rest"] == "contradicted"  # of a supported and a contradicted sentence
+
+
+def test_a_measurement_is_shown_with_its_value(draft: Draft) -> None:
+    assert "measurement: fluid depth 12 mm (ruler)" in render(draft, "md")
+    bare = Evidence("measurement", "heart width 140 mm of 300 mm", None, 140.0, "mm", by="ruler")
+    assert evidence_words(bare) == bare.text
+    assert evidence_words(Evidence("measurement", "ratio", None, 0.4666, "1")) == "ratio 0.467"
+
+
+def test_a_confidence_that_is_no_number_is_none() -> None:
+    odd = replace(planted.SENTENCES[4], confidence=float("nan"))
+    for form in ("md", "html"):
+        made = render(planted.draft(odd), form)  # type: ignore[call-overload]
+        assert "no probability" in made
+        assert "confidence nan" not in made

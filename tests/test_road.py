@@ -288,7 +288,7 @@ def test_a_draft_names_what_made_it(draft: Draft, study: Study, model: Model) ->
         assert sentence.verdict in ("supported", "unsupported", "contradicted")
 
 
-@pytest.mark.parametrize("form", [".md", ".json", ".html", ".dcm"])
+@pytest.mark.parametrize("form", [".md", ".json", ".html", ".dcm", ".fhir.json", ".hl7", ".pdf"])
 def test_a_draft_is_written_in_every_form(
     form: str, study_folder: Path, report_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -303,11 +303,17 @@ def test_a_draft_is_written_in_every_form(
         assert {written.PatientID} == {image.PatientID for image in images}
         assert written.VerificationFlag == "UNVERIFIED"
         return
+    if form == ".pdf":
+        assert out.read_bytes().startswith(b"%PDF-")
+        return
     text = out.read_text()
     assert "draft for review by a radiologist" in text.lower()
     assert "SIMULATED^" not in text
     if form == ".json":
         assert json.loads(text)["study_uid"] == study_folder.name
+    elif form == ".fhir.json":
+        assert json.loads(text)["resourceType"] == "Bundle"
+        assert f"urn:oid:{study_folder.name}" in text
     elif form == ".html":
         assert "data:image/png;base64," in text
         assert "http://" not in text.replace("http://www.w3.org", "")
@@ -316,8 +322,8 @@ def test_a_draft_is_written_in_every_form(
 
 
 def test_an_unknown_form_is_refused_before_any_work(study_folder: Path, report_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"draft\.pdf: ends in '\.pdf'; expected one of \.md, \.json, \.html, \.dcm"):
-        drafting.command(study_folder, report_run, tmp_path / "draft.pdf")
+    with pytest.raises(ValueError, match=r"draft\.doc: ends in '\.doc'; expected one of \.dcm, \.fhir\.json,"):
+        drafting.command(study_folder, report_run, tmp_path / "draft.doc")
     assert not list(tmp_path.iterdir())
 
 

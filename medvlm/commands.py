@@ -60,7 +60,7 @@ def ingest(
 
     Args:
         archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG; also CSV tables of films with their text.
-        reports: Folders or files of HL7 v2, FHIR, DICOM SR, CSV, JSONL or text.
+        reports: Folders, zips or files of HL7 v2, FHIR, DICOM SR, C-CDA, CSV, JSONL, Parquet, text, HTML, RTF or PDF.
         out: Catalog to write, one database file.
         workers: Processes that read files, each file in 5 s and 1 GiB; 0 reads in this process, without bounds.
         resume: Continue a catalog that an earlier call has begun.
@@ -69,7 +69,7 @@ def ingest(
         engine: Where files are read; `ray` joins the cluster of RAY_ADDRESS, or starts one here.
         near_duplicates: Also look for images that are nearly the same, which decodes one of every series.
         verify: Also decode every pixel once; what does not decode is named, the digest of the rest is kept.
-        deidentify: Read a de-identified copy, written to CATALOG_deidentified first (see `medvlm deidentify`).
+        deidentify: Read a de-identified copy, written to CATALOG_deidentified first, and clean reports with its key.
         key: With deidentify, the file with the secret that pseudonyms come from; made when absent.
         json: Print the summary as one JSON object.
     """
@@ -77,10 +77,12 @@ def ingest(
 
     from medvlm.ingest import ingest as work
 
+    cleaner = None
     if deidentify:
         from medvlm.ingest_deidentify import clean_copy
 
-        archives = [clean_copy(archives, reports or [], out, key, workers)]
+        folder, cleaner = clean_copy(archives, reports or [], out, key, workers)
+        archives = [folder]
     summary = work(
         archives,
         reports or [],
@@ -92,6 +94,7 @@ def ingest(
         engine=engine,
         near_duplicates=near_duplicates,
         verify=verify,
+        cleaner=cleaner,
     )
     print(dumps(summary.to_dict(), indent=2) if json else summary.text())
 
@@ -223,6 +226,7 @@ def draft(
     prior: ExistingPath | None = None,
     experts: list[str] | None = None,
     knowledge: list[ExistingPath] | None = None,
+    fhir_version: Literal["r4", "r5"] = "r4",
     unit: Literal["raw", "HU", "SUV", "1"] = "raw",
     modality: str = "",
     study_uid: str = "",
@@ -233,10 +237,11 @@ def draft(
     Args:
         study: Folder or file of one study.
         model: Run made by `medvlm train`.
-        out: Draft to write; the ending chooses the form: .md, .json, .html or .dcm.
+        out: Draft to write; the ending chooses the form: .md, .json, .html, .pdf, .fhir.json, .hl7 or .dcm.
         prior: Earlier study of the same patient, for comparison.
         experts: Names from `medvlm experts` with commas between them; every suitable one when left out.
-        knowledge: Folders or JSONL files of passages to cite, besides the built-in glossary.
+        knowledge: Folders of documents, single files or ontologies to cite, besides the built-in glossary.
+        fhir_version: Version of FHIR for .fhir.json.
         unit: Unit of a NIfTI or NRRD file, which does not state it.
         modality: Modality of a NIfTI or NRRD file, such as CT.
         study_uid: Which study, where the path holds several.
@@ -251,6 +256,7 @@ def draft(
         prior,
         experts,
         knowledge or [],
+        fhir_version,
         unit=unit,
         modality=modality,
         study_uid=study_uid,
@@ -307,23 +313,89 @@ def label(
     reports: ExistingPath,
     *,
     column: tuple[str, ...],
-    scheme: Literal["open", "chexpert14", "ctrate18"] = "open",
+    scheme: str = "open",
     out: Path,
+    lexicon: ExistingPath | None = None,
+    head: ExistingPath | None = None,
+    parents: bool = False,
 ) -> None:
     """Read findings from a table of reports: 1 present, -1 uncertain, 0 absent, empty when not mentioned.
 
     Args:
-        reports: CSV file with one report per row.
+        reports: CSV, TSV, JSON Lines or Parquet file with one report per row; `.gz` too.
         column: Columns that hold the text, in reading order.
-        scheme: Which list of findings.
-        out: CSV file to write.
+        scheme: Which list of findings: open, chexpert14, ctrate18, nih14, or one that the lexicon brings.
+        out: File to write; the ending says which kind: .csv, .jsonl or .parquet.
+        lexicon: A hospital's own words and findings, in YAML (docs/lexicon.md).
+        head: Head made by `medvlm label-fit`, which decides what is present instead of the rules.
+        parents: Spread labels along the tree of the scheme, as an opacity over each consolidation.
     """
-    from reports.labels import label_reports
+    from medvlm.label import command
 
-    summary = label_reports(reports, column, scheme, out)
-    print(f"{out}: {summary.rows} reports, {summary.empty} of them without text")
-    for name, present in sorted(summary.present.items(), key=lambda item: -item[1]):
-        print(f"  {present:6d} present  {name}")
+    command(reports, column, scheme, out, lexicon=lexicon, head=head, parents=parents)
+
+
+def label_fit(
+    reports: ExistingPath,
+    *,
+    column: tuple[str, ...],
+    scheme: str,
+    gold: str = "",
+    patient: str = "",
+    lexicon: ExistingPath | None = None,
+    out: Path,
+) -> None:
+    """Learn labels from reports that people labelled, on top of the rules, and show both numbers side by side.
+
+    Args:
+        reports: Table with one report per row and one column per label (1 present; 0 or empty otherwise).
+        column: Columns that hold the text, in reading order.
+        scheme: The list of findings whose names the columns have.
+        gold: What stands before the name of a label in the name of its column.
+        patient: Column that says whose report it is; no patient is then in two folds of the cross-validation.
+        lexicon: A hospital's own words and findings, in YAML.
+        out: File to write (.safetensors).
+    """
+    from medvlm.label import fit_command
+
+    fit_command(reports, column, scheme, out, gold=gold, patient=patient, lexicon=lexicon)
+
+
+def knowledge(paths: list[ExistingPath], *, search: str = "", k: int = 3, json: bool = False) -> None:
+    """List documents and ontologies that drafts may cite, with version, licence and problems; or search them.
+
+    Args:
+        paths: Folders of documents (PDF, HTML, Markdown, text, JSON Lines), single files, or ontologies.
+        search: Words to look for, also in the built-in glossary; the best passages are printed with their citation.
+        k: How many passages to print.
+        json: Print one JSON object.
+    """
+    from medvlm.knowledge import command
+
+    command(paths, search, k, json)
+
+
+def rewrite(
+    reports: ExistingPath,
+    *,
+    column: tuple[str, ...],
+    how: Literal["prior-free", "cleaned", "minimal", "paraphrased", "negatives"],
+    out: Path,
+    seed: int = 0,
+) -> None:
+    """Rewrite a table of reports; what would change a fact is refused, with the reason in the file.
+
+    Args:
+        reports: CSV, TSV, JSON Lines or Parquet file with one report per row; `.gz` too.
+        column: Columns that hold the text, in reading order.
+        how: Without comparisons; without calls, signatures and marks; one fact per sentence; in other words; or with
+            one fact made false, once for each kind of error.
+        out: File to write, .csv or .jsonl: row (from 0), kind, text, changed facts, sentences dropped, reason.
+        seed: Draws wordings and facts.
+    """
+    from medvlm.rewrite import command
+
+    command(reports, column, how, out, seed=seed)
 
 
 def experts_list(*, json: bool = False) -> None:
@@ -434,6 +506,9 @@ def deidentify(
     archives: list[ExistingPath],
     *,
     out: Path,
+    reports: list[ExistingPath] | None = None,
+    column: tuple[str, ...] = (),
+    style: Literal["surrogates", "tags"] = "surrogates",
     key: Path | None = None,
     dates: Literal["shift", "keep", "remove"] = "shift",
     clean_pixels: bool = True,
@@ -448,11 +523,15 @@ def deidentify(
 ) -> None:
     """Write a copy of an archive without its patients: DICOM PS3.15 Annex E, Basic Profile and options.
 
-    What cannot be cleaned is left out and counted. OUT/audit.jsonl says per file what was done.
+    What cannot be cleaned is left out and counted. OUT/audit.jsonl says per file what was done. Reports go to
+    OUT/reports, their dates moved with those of their images; names that rules do not find stay in them.
 
     Args:
-        archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG.
+        archives: Folders, files or zips of DICOM, NIfTI, NRRD, PNG or JPEG; with reports, the images they belong to.
         out: Folder to write; a run that was stopped goes on there.
+        reports: Folders or files of HL7 v2, FHIR, DICOM SR, C-CDA, CSV, JSON Lines or text, in English.
+        column: Columns that hold the text of CSV tables; usual names are found by themselves.
+        style: In reports, made-up values of the same form, or tags such as [NAME].
         key: File with the secret that pseudonyms come from; made when absent. Without it nothing can be linked again.
         dates: Move all dates of a patient by the same number of weeks, keep them, or remove them.
         clean_pixels: Look for burned-in text and blank it.
@@ -480,8 +559,18 @@ def deidentify(
         institution=retain_institution,
         uids=retain_uids,
     )
+    if reports:
+        from medvlm.deidentify_reports import check_key, deidentify_reports
+
+        check_key(key)
     audit = work(archives, out, Options(profile, key=key, ocr=ocr, workers=workers))
-    print(dumps(audit.to_dict(), indent=2) if json else audit.text())
+    told, text = audit.to_dict(), audit.text()
+    if reports and key:
+        cleaned = deidentify_reports(
+            reports, out / "reports", key=key, archives=archives, column=column, dates=dates, style=style
+        )
+        told, text = {**told, "reports": cleaned.to_dict()}, f"{text}\n{cleaned.text()}"
+    print(dumps(told, indent=2) if json else text)
 
 
 def doctor(*, json: bool = False) -> None:
@@ -519,6 +608,9 @@ COMMANDS: dict[str, Command] = {
     "ground": ground,
     "search": search,
     "label": label,
+    "label-fit": label_fit,
+    "rewrite": rewrite,
+    "knowledge": knowledge,
     "experts list": experts_list,
     "experts run": experts_run,
     "evaluate": evaluate,
@@ -539,12 +631,15 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "draft": ("medvlm.draft", "torch", "transformers", "safetensors", "bm25s", "highdicom", "PIL"),
     "ground": ("medvlm.ground", "torch", "transformers", "safetensors", "PIL"),
     "search": ("medvlm.retrieve", "torch", "transformers", "safetensors"),
-    "label": ("reports.labels",),
+    "label": ("medvlm.label", "safetensors"),
+    "label-fit": ("medvlm.label", "evaluation.label_agreement", "sklearn", "scipy", "safetensors"),
+    "rewrite": ("medvlm.rewrite",),
+    "knowledge": ("medvlm.knowledge", "bm25s", "defusedxml"),
     "experts list": ("medvlm.experts_cli", "experts.catalog"),
     "experts run": ("medvlm.experts_cli", "experts.consult", "torch"),
     "evaluate": ("medvlm.evaluate", "evaluation.scorecard", "torch", "sklearn", "matplotlib"),
     "convert": ("medvlm.convert", "torch", "pydicom", "highdicom", "nibabel", "isal"),
-    "deidentify": ("volumes.deidentify", "pydicom", "scipy"),
+    "deidentify": ("volumes.deidentify", "medvlm.deidentify_reports", "pydicom", "scipy"),
     "doctor": ("packaging",),
     "demo": ("medvlm.demo",),
 }

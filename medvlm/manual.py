@@ -1,4 +1,4 @@
-"""Write docs/commands.md, docs/measured.md and the map in README.md from code and from a score card: `make docs`."""
+"""Write docs/commands.md, docs/map.md and docs/measured.md from code and from a score card: `make docs`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ ROOMS = {
     "evaluation": "numbers with intervals, comparisons, score cards",
     "medvlm": "what learns, what joins two rooms, the command line",
 }
-MAP = re.compile(r"(## The map\n.*?```\n)(.*?)(```)", flags=re.DOTALL)
+MAP_HEAD = """# The map
+
+Written by `make docs` from the first sentence of each module; change those, not this page. Imports go one way:
+`volumes` ← `reports` ← (`experts` | `evaluation`) ← `medvlm`. To read the whole road top-down, begin with `medvlm/draft.py`.
+"""
 
 
 def manual() -> str:
@@ -43,16 +47,17 @@ def manual() -> str:
 
 
 def house_map(root: Path) -> str:
-    """One line for each room and module below `root`: its path, and the first sentence of its docstring."""
-    lines = []
+    """The page with one line for each module below `root`, room by room: its path, and what its docstring says first."""
+    lines = [MAP_HEAD]
     for room, what in ROOMS.items():
-        lines += ["", f"{room + '/':<34}{what}"]
+        lines += [f"## {room}", "", f"{what[0].upper()}{what[1:]}.", "", "```"]
         for path in sorted((root / room).glob("*.py")):
             if path.name != "__init__.py":
                 text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
                 sentence = re.split(r"(?<=[\w`)])[.](?:\s|$)|\n\n", text, maxsplit=1)[0]
                 lines.append(f"{f'{room}/{path.name}':<34}{' '.join(sentence.split())}")
-    return "\n".join(lines[1:]) + "\n"
+        lines += ["```", ""]
+    return "\n".join(lines)
 
 
 def _parsers(top: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -84,9 +89,7 @@ def _words(action: argparse.Action) -> str:
 def write(root: Path) -> None:
     """Write both pages below `root`, the folder of the repository."""
     (root / "docs" / "commands.md").write_text(manual(), encoding="utf-8")
-    readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(MAP.sub(lambda found: found[1] + house_map(root) + found[3], text), encoding="utf-8")
+    (root / "docs" / "map.md").write_text(house_map(root), encoding="utf-8")
 
 
 def measured(card: Path) -> str:

@@ -459,6 +459,60 @@ def evaluate(
     command(model, catalog, split, truth, out, json)
 
 
+def benchmark_list(*, json: bool = False) -> None:
+    """List the public benchmarks that can be read, with their files, licence and official counts.
+
+    Args:
+        json: Print one JSON object.
+    """
+    from medvlm.benchmark import list_benchmarks
+
+    list_benchmarks(json)
+
+
+def benchmark_check(
+    name: str,
+    folder: ExistingPath,
+    *,
+    split: str = "all",
+    part: bool = False,
+    images: bool = True,
+    lock: ExistingPath | None = None,
+    json: bool = False,
+) -> None:
+    """Read a public benchmark and say whether it is whole, with its official split and every file.
+
+    Args:
+        name: Name from `medvlm benchmark list`.
+        folder: Folder as it was downloaded and unpacked.
+        split: One of its official splits, or all.
+        part: Accept a part of it, without the official counts.
+        images: Also demand that every image file is there.
+        lock: Lock written before; that of the folder when left out.
+        json: Print one JSON object.
+    """
+    from medvlm.benchmark import check_benchmark
+
+    check_benchmark(name, folder, split, part, images, lock, json)
+
+
+def benchmark_lock(
+    folder: ExistingPath, *, name: str = "", out: Path | None = None, part: bool = False, json: bool = False
+) -> None:
+    """Write down the checksums of a public benchmark, so that later readings refuse anything else.
+
+    Args:
+        folder: Folder as it was downloaded and unpacked.
+        name: Name from `medvlm benchmark list`; found by the tables in the folder when left out.
+        out: File to write; benchmark.lock.json in the folder when left out.
+        part: Accept a part of it, without the official counts.
+        json: Print what was written.
+    """
+    from medvlm.benchmark import lock_benchmark
+
+    lock_benchmark(folder, name, out, part, json)
+
+
 def convert(
     study: ExistingPath,
     *,
@@ -614,6 +668,9 @@ COMMANDS: dict[str, Command] = {
     "experts list": experts_list,
     "experts run": experts_run,
     "evaluate": evaluate,
+    "benchmark list": benchmark_list,
+    "benchmark check": benchmark_check,
+    "benchmark lock": benchmark_lock,
     "convert": convert,
     "deidentify": deidentify,
     "doctor": doctor,
@@ -638,6 +695,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "experts list": ("medvlm.experts_cli", "experts.catalog"),
     "experts run": ("medvlm.experts_cli", "experts.consult", "torch"),
     "evaluate": ("medvlm.evaluate", "evaluation.scorecard", "torch", "sklearn", "matplotlib"),
+    "benchmark list": ("medvlm.benchmark", "evaluation.benchmark"),
+    "benchmark check": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),
+    "benchmark lock": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),
     "convert": ("medvlm.convert", "torch", "pydicom", "highdicom", "nibabel", "isal"),
     "deidentify": ("volumes.deidentify", "medvlm.deidentify_reports", "pydicom", "scipy"),
     "doctor": ("packaging",),

@@ -34,12 +34,20 @@ def test_the_catalog_knows_the_copy_and_not_the_archive(tiny_hospital: Any, tmp_
     ("more", "told"),
     [
         ([], "--deidentify needs --key FILE, the secret that pseudonyms come from"),
-        (["--key", "site.key", "--reports", "."], "the 1 path(s) of --reports hold text that it cannot clean"),
+        (["--key", "site.key", "--reports", "films.csv"], "1 table(s) of --reports name films by file"),
     ],
 )
 def test_a_call_that_would_leak_or_lose_is_refused(
-    tiny_hospital: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str
+    tiny_hospital: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    told: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    film = next(tiny_hospital.archive.rglob("*.dcm"))
+    (tmp_path / "films.csv").write_text(f"path,report\n{film},Normal chest.\n", encoding="utf-8")
     out = tmp_path / "clean.db"
     assert main(["ingest", str(tiny_hospital.archive), "--out", str(out), "--deidentify", *more]) == 1
     assert told in capsys.readouterr().err

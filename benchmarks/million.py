@@ -183,8 +183,8 @@ def kill_and_resume(
 ) -> Iterator[str]:
     """Kill an ingest at random moments, one after another; after each kill, what a resumed run makes of what is left.
 
-    Each kill's remains are copied; the copy is resumed to its end and its digest yielded, then the ingest itself goes on
-    to the next kill. Moments lie between `after_s` and `before_s` after each start. An ingest that ends before its
+    Each kill's remains are copied; the copy is resumed to its end and its digest yielded, then the ingest itself goes
+    on to the next kill. Moments lie between `after_s` and `before_s` after each start. An ingest that ends before its
     moment is begun anew, and the next moments come sooner.
     """
     moments, hits, pace = random.Random(seed), 0, 1.0

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from monai.networks.blocks import Convolution, ResidualUnit
 from torch import Tensor, nn
 

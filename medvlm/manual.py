@@ -28,7 +28,8 @@ ROOMS = {
 MAP_HEAD = """# The map
 
 Written by `make docs` from the first sentence of each module; change those, not this page. Imports go one way:
-`volumes` ← `reports` ← (`experts` | `evaluation`) ← `medvlm`. To read the whole road top-down, begin with `medvlm/draft.py`.
+`volumes` ← `reports` ← (`experts` | `evaluation`) ← `medvlm`. To read the whole road top-down, begin with
+`medvlm/draft.py`.
 """
 
 
@@ -47,7 +48,7 @@ def manual() -> str:
 
 
 def house_map(root: Path) -> str:
-    """The page with one line for each module below `root`, room by room: its path, and what its docstring says first."""
+    """The page with one line for each module below `root`: its path, and what its docstring says first."""
     lines = [MAP_HEAD]
     for room, what in ROOMS.items():
         lines += [f"## {room}", "", f"{what[0].upper()}{what[1:]}.", "", "```"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.ontology import Ontology, Term, key
-from reports.ontology_files import lines_of, made
+from reports.ontology_files import MAX_LINE_CHARACTERS, lines_of, made
 from reports.passage import KnowledgeError
 
 _COLUMNS = {
@@ -32,6 +32,7 @@ def read_csv(path: Path, name: str, licence: str = "") -> Ontology:
 
     Phecodes have no column of parents: there the code tells them (8.51 is a kind of 8.5, which is one of 8).
     """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARACTERS))  # one limit for the whole process
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(lines_of(file, path), strict=False)
         header = [key(cell) for cell in next(rows, [])]

@@ -443,6 +443,8 @@ def evaluate(
     truth: ExistingPath | None = None,
     out: Path,
     json: bool = False,
+    full: bool = False,
+    pictures: bool = True,
 ) -> None:
     """Measure a model, every number with an interval, and write a score card.
 
@@ -451,12 +453,14 @@ def evaluate(
         catalog: Catalog of the studies.
         split: Which studies; `all` only for a catalog that the model has never seen.
         truth: Folder with the truth of a phantom hospital.
-        out: Folder for card.json and card.html.
+        out: Folder for card.json, card.html and predictions.jsonl.
         json: Print the score card as one JSON object.
+        full: Measure robustness on every study, not on a sample.
+        pictures: Show images and report sentences on the card.
     """
     from medvlm.evaluate import command
 
-    command(model, catalog, split, truth, out, json)
+    command(model, catalog, split, truth, out, json, full, pictures)
 
 
 def benchmark_list(*, json: bool = False) -> None:
@@ -511,6 +515,30 @@ def benchmark_lock(
     from medvlm.benchmark import lock_benchmark
 
     lock_benchmark(folder, name, out, part, json)
+
+
+def benchmark_export(
+    name: str,
+    folder: ExistingPath,
+    *,
+    split: str = "all",
+    out: Path,
+    part: bool = False,
+    images: bool = True,
+) -> None:
+    """Write a public benchmark as a plain table of references: labels, reports, questions and answers.
+
+    Args:
+        name: Name from `medvlm benchmark list`.
+        folder: Folder as it was downloaded and unpacked.
+        split: One of its official splits, or all.
+        out: File to write, .csv or .jsonl; patients are numbers in it.
+        part: Accept a part of it, without the official counts.
+        images: Also demand that every image file is there.
+    """
+    from medvlm.benchmark import export_benchmark
+
+    export_benchmark(name, folder, split, part, images, out)
 
 
 def convert(
@@ -671,6 +699,7 @@ COMMANDS: dict[str, Command] = {
     "benchmark list": benchmark_list,
     "benchmark check": benchmark_check,
     "benchmark lock": benchmark_lock,
+    "benchmark export": benchmark_export,
     "convert": convert,
     "deidentify": deidentify,
     "doctor": doctor,
@@ -698,6 +727,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "benchmark list": ("medvlm.benchmark", "evaluation.benchmark"),
     "benchmark check": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),
     "benchmark lock": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),
+    "benchmark export": ("medvlm.benchmark", "evaluation.benchmark_export", "defusedxml", "pyarrow"),
     "convert": ("medvlm.convert", "torch", "pydicom", "highdicom", "nibabel", "isal"),
     "deidentify": ("volumes.deidentify", "medvlm.deidentify_reports", "pydicom", "scipy"),
     "doctor": ("packaging",),

@@ -86,6 +86,7 @@ class FindingF1:
     per_finding: dict[str, float]
     not_in_reference: tuple[str, ...]
     n: int
+    variant: str = "present findings; macro over findings that a reference has; a report without any on both sides is 1"
 
 
 def finding_f1(
@@ -174,7 +175,7 @@ def laterality_pairs(
     for drafted, reference in zip(pred, ref, strict=True):
         wrong = compared = 0
         for name in drafted.keys() & reference.keys():
-            said, true = _sides(drafted[name]), _sides(reference[name])
+            said, true = side_set(drafted[name]), side_set(reference[name])
             if said and true:
                 compared += 1
                 wrong += (said != true) if variant == "any" else said.isdisjoint(true)
@@ -192,11 +193,12 @@ def sides(findings: Iterable[Finding]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for finding in findings:
         if finding.status == "present":
-            found.setdefault(finding.name, set()).update(_sides([finding.side] if finding.side else []))
+            found.setdefault(finding.name, set()).update(side_set([finding.side] if finding.side else []))
     return found
 
 
-def _sides(said: Collection[str]) -> set[str]:
+def side_set(said: Collection[str]) -> set[str]:
+    """The sides as left and right: "bilateral" is both. Raises: ValueError for any other word."""
     # A bare string is a collection of its letters: take it as the one side it names.
     words = {said} if isinstance(said, str) else set(said)
     strange = words - {"left", "right", "bilateral"}

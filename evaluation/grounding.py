@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Target = NDArray[np.bool_] | Sequence[Sequence[float]]
+Ties = Literal["first", "share", "all", "any"]
 
 
 @dataclass(frozen=True)
 class Pointing:
     """Result of the pointing game.
 
-    `hits` (R,): 1, 0, or nan for an excluded row, in the caller's order, ready for patient_bootstrap. `chance` is the
+    `hits` (R,): 1, 0 (or a share of tied peaks), or nan for an excluded row, in the caller's order, ready for
+    patient_bootstrap. `chance` is the
     mean share of the map that the target covers: what a random point would reach. `excluded` counts rows by reason,
     `abstained` counts rows with a target and no map, whichever way they were counted.
     """
@@ -36,13 +38,18 @@ class Pointing:
 
 
 def pointing_game(
-    maps: Sequence[ArrayLike | None], targets: Sequence[Target | None], abstained: Literal["miss", "exclude"] = "miss"
+    maps: Sequence[ArrayLike | None],
+    targets: Sequence[Target | None],
+    abstained: Literal["miss", "exclude"] = "miss",
+    ties: Ties = "first",
 ) -> Pointing:
     """Hit rate: share of maps whose highest value lies inside the target (the mask, or any of the boxes).
 
     Rows without a target, or with an empty one, are excluded and counted. A map of None is an abstention: a miss unless
-    the caller excludes it. A constant map has no highest value and is a miss. Several equal maxima: the first in memory
-    order decides. No tolerance margin. Upsample the map to the target's grid before, and say how in the variant.
+    the caller excludes it. A constant map has no highest value and is a miss. Several equal maxima, as a map that was
+    clipped has: the "first" in memory order decides, as argmax has it in published code, which favours the upper left;
+    "share" is the share of them inside, what a random choice among them would reach; "all" or "any" of them must be
+    inside. No tolerance margin. Upsample the map to the target's grid before, and say how in the variant.
     Source: Zhang et al. 2016, arXiv:1608.00507; as hit rate in Saporta et al. 2022, doi:10.1038/s42256-022-00536-x.
     Raises: ValueError if lengths or shapes differ, or a map holds nan.
     """
@@ -65,7 +72,7 @@ def pointing_game(
             found = np.asarray(heat, dtype=np.float64)
             inside = target_mask(target, found.shape)
             shares.append(float(inside.mean()))
-            hits[row] = _points_inside(found, inside, row)
+            hits[row] = _points_inside(found, inside, row, ties)
     n = int(np.isfinite(hits).sum())
     value = float(np.nanmean(hits)) if n else math.nan
     return Pointing(value, n, hits, float(np.mean(shares)) if shares else math.nan, dict(excluded), without_map)
@@ -146,11 +153,12 @@ def iou(first: ArrayLike, second: ArrayLike) -> float:
     return float((one & other).sum() / union) if union else math.nan
 
 
-def _points_inside(heat: NDArray[np.float64], inside: NDArray[np.bool_], row: int) -> float:
+def _points_inside(heat: NDArray[np.float64], inside: NDArray[np.bool_], row: int, ties: Ties) -> float:
     _refuse_nan(heat, row)
     if heat.min() == heat.max():
         return 0.0
-    return float(inside.flat[int(np.argmax(heat))])
+    peaks = inside[heat == heat.max()]
+    return float({"first": peaks[0], "share": peaks.mean(), "all": peaks.all(), "any": peaks.any()}[ties])
 
 
 def _refuse_nan(heat: NDArray[np.float64], row: int) -> None:

@@ -49,6 +49,16 @@ def test_a_constant_map_points_nowhere() -> None:
     assert pointing_game([np.ones((4, 5))], [[(0, 0, 4, 5)]]).hits.tolist() == [0]
 
 
+def test_several_peaks_are_decided_by_name() -> None:
+    heat = np.zeros((4, 5))
+    heat[0, 0] = heat[3, 3] = heat[3, 4] = 1.0  # two of three peaks lie in the target
+    target = [[(3, 3, 4, 5)]]
+
+    hits = {rule: pointing_game([heat], target, ties=rule).value for rule in ("first", "share", "all", "any")}
+
+    assert hits == {"first": 0, "share": pytest.approx(2 / 3), "all": 0, "any": 1}
+
+
 def test_what_is_left_out_is_counted_by_reason() -> None:
     shape = (4, 5)
     maps = [map_with_peak(shape, (0, 0)), map_with_peak(shape, (0, 0)), None, map_with_peak(shape, (0, 0))]

@@ -143,7 +143,7 @@ def _one_class(scales: dict[str, Scale]) -> tuple[str, ...]:
 def _checked(
     logits: ArrayLike, labels: ArrayLike, names: Sequence[str], split: str, ridge: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if split == "test":
+    if split.strip().lower() == "test":
         raise ValueError('split is "test", expected "validation": a scale fitted on test studies flatters the test')
     if ridge < 0:
         raise ValueError(f"ridge is {ridge}, expected 0 or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -15,9 +16,13 @@ from evaluation.classification import (
     choose_threshold,
     decide,
     ece,
+    interpolated_average_precision,
     macro_auroc,
+    macro_average_precision,
+    partial_auroc,
     reliability_bins,
     roc_points,
+    trapezoid_average_precision,
 )
 
 
@@ -140,3 +145,65 @@ def test_a_decision_counts_and_divides() -> None:
 def test_wrong_input_is_refused_with_what_was_found(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+@pytest.mark.parametrize("rate", [0.05, 0.2, 1.0])
+def test_partial_auroc_agrees_with_scikit_learn(decimals: int, rate: float) -> None:
+    rng = np.random.default_rng(4)
+    labels = (rng.random(90) < 0.3).astype(int)
+    scores = np.round(rng.normal(size=90) + labels, decimals)
+
+    assert partial_auroc(scores, labels, rate) == pytest.approx(metrics.roc_auc_score(labels, scores, max_fpr=rate))
+
+
+def test_partial_auroc_by_hand() -> None:
+    scores, labels = [4, 3, 2, 1], [1, 0, 1, 0]  # the curve: up to 1/2, right to 1/2, up to 1, right to 1
+
+    assert partial_auroc(scores, labels, 0.5, standardised=False) == pytest.approx(0.25)
+    assert partial_auroc(scores, labels, 0.25, standardised=False) == pytest.approx(0.125)
+    assert partial_auroc([2, 1], [1, 0], 0.1) == pytest.approx(1.0)
+    assert partial_auroc([1, 1], [1, 0], 0.1) == pytest.approx(0.5)
+    assert math.isnan(partial_auroc([1.0], [1], 0.1))
+
+
+def test_each_average_precision_has_its_own_name() -> None:
+    # Ranked: 1 0 1 1 0, so precision 1, 1/2, 2/3, 3/4, 3/5 at recall 1/3, 1/3, 2/3, 1, 1.
+    scores, labels = [5, 4, 3, 2, 1], [1, 0, 1, 1, 0]
+
+    assert average_precision(scores, labels) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+    assert interpolated_average_precision(scores, labels) == pytest.approx((1 + 3 / 4 + 3 / 4) / 3)
+    assert interpolated_average_precision(scores, labels, 11) == pytest.approx((4 * 1 + 7 * 3 / 4) / 11)
+    assert interpolated_average_precision(scores, labels, 101) == pytest.approx((34 * 1 + 67 * 3 / 4) / 101)
+    precision, recall, _ = metrics.precision_recall_curve(labels, scores)
+    assert trapezoid_average_precision(scores, labels) == pytest.approx(metrics.auc(recall, precision))
+
+
+def test_interpolated_precision_counts_a_recall_that_rounding_moved() -> None:
+    # 10 positives first: recall 0.3 is 3 / 10 in floating point, and must count for the point 0.3.
+    assert interpolated_average_precision(np.arange(20, 0, -1), [1] * 10 + [0] * 10, 11) == 1.0
+
+
+def test_a_hundred_thousand_rows_are_quick() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(100_000) < 0.1).astype(float)
+    scores = np.round(rng.normal(size=100_000) + labels, 3)
+
+    start = time.process_time()
+    values = (auroc(scores, labels), average_precision(scores, labels), partial_auroc(scores, labels, 0.1))
+    assert time.process_time() - start < 5
+    assert 0.5 < values[2] < values[0] < 1
+
+
+def test_macro_average_precision_and_empty_tables() -> None:
+    found = macro_average_precision([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], ["mass", "hernia"])
+
+    assert (found.value, found.dropped) == (1.0, ("hernia",))
+    assert math.isnan(macro_auroc(np.empty((0, 1)), np.empty((0, 1)), ["mass"]).value)
+    for ranking in (auroc, average_precision, interpolated_average_precision, trapezoid_average_precision):
+        assert math.isnan(ranking([], []))
+        assert math.isnan(ranking([0.4], [math.nan]))
+    with pytest.raises(ValueError, match="max_false_positive_rate is 0, expected above 0"):
+        partial_auroc([0.1], [1], 0)
+    with pytest.raises(ValueError, match="points is 1, expected at least 2"):
+        interpolated_average_precision([0.1], [1], 1)

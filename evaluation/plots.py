@@ -10,55 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from evaluation.calibration import reliability_table
 from evaluation.classification import auroc, ece, roc_points
-from evaluation.scorecard import FindingScores, Metric
+from evaluation.scorecard import FindingScores
+from evaluation.selective import binary_risk_coverage
 
 INK, MUTED, GRID, MAIN, CONTROL = "#16222e", "#5d6b78", "#dde3e8", "#0b6e8f", "#b3541e"
 _SIZE = 9.5  # points; figures are shown at 96 dpi of page width, so this reads like the text around it
-
-
-def forest(metrics: Sequence[Metric], label: str, chance: float | None, simulated: bool) -> bytes:
-    """A dot and an interval for each metric, best on top; the last part of the dotted name is the row's label."""
-    rows = sorted((metric for metric in metrics if not math.isnan(metric.value)), key=lambda metric: metric.value)
-    figure = Figure(figsize=(7.4, 0.62 + 0.33 * max(len(rows), 1)))
-    axes = figure.add_subplot()
-    _plain(axes)
-    low = min([metric.low for metric in rows if not math.isnan(metric.low)] + [metric.value for metric in rows] + [0.5])
-    left = max(0.0, math.floor(low * 10) / 10)
-    for place, metric in enumerate(rows):
-        if not math.isnan(metric.low):
-            axes.plot([metric.low, metric.high], [place, place], color=MAIN, lw=2.4, solid_capstyle="round", alpha=0.45)
-        axes.plot(metric.value, place, "o", color=MAIN, ms=6.5)
-        axes.annotate(
-            f"{metric.value:.2f}   n={metric.n}",
-            (1.012, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=_SIZE,
-            color=INK,
-            annotation_clip=False,
-        )
-    if chance is not None:
-        axes.axvline(chance, color=CONTROL, lw=1, ls=(0, (4, 3)))
-        axes.annotate(
-            "chance",
-            (chance, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(3, 2),
-            textcoords="offset points",
-            color=CONTROL,
-            fontsize=_SIZE - 1.5,
-            annotation_clip=False,
-        )
-    axes.set_yticks(range(len(rows)), [metric.name.rsplit(".", 1)[-1] for metric in rows])
-    axes.set_ylim(-0.7, max(len(rows), 1) - 0.3)
-    axes.set_xlim(left, 1.0)
-    axes.grid(axis="x", color=GRID, lw=0.8)
-    axes.set_xlabel(label + _suffix(simulated), color=MUTED)
-    return _png(figure)
 
 
 def reliability(scores: Sequence[FindingScores], simulated: bool, bins: int = 15) -> bytes:
@@ -92,7 +52,43 @@ def reliability(scores: Sequence[FindingScores], simulated: bool, bins: int = 15
     bottom.set_ylabel("rows", color=MUTED)
     bottom.set_xlabel("probability said" + _suffix(simulated), color=MUTED)
     if table:
-        top.set_title(f"all findings pooled: ECE {ece(said, found, bins):.3f}, {bins} bins", fontsize=_SIZE, color=INK)
+        top.set_title(
+            f"all findings pooled: ECE {ece(said, found, bins):.3f}, {bins} bins, n={said.size} answers",
+            fontsize=_SIZE,
+            color=INK,
+        )
+    return _png(figure)
+
+
+def risk_coverage_plot(scores: Sequence[FindingScores], simulated: bool) -> bytes:
+    """Share of wrong calls at 0.5 among the surest answers, all findings pooled; a point at 80 % of the answers."""
+    figure = Figure(figsize=(4.1, 4.7))
+    axes = figure.add_subplot()
+    _plain(axes)
+    pairs = [score.known() for score in scores]
+    said = np.concatenate([pair[0] for pair in pairs]) if pairs else np.empty(0)
+    found = np.concatenate([pair[1] for pair in pairs]) if pairs else np.empty(0)
+    drawn = binary_risk_coverage(said, found)
+    if drawn.n:
+        axes.plot(drawn.coverage, drawn.risk, color=MAIN, lw=1.7)
+        low = drawn.risk_at(0.8)
+        axes.plot([0.8], [low], "o", color=MAIN, ms=6)
+        axes.annotate(
+            f"{low:.1%} wrong when the surest 80 %\nare answered, {drawn.risk[-1]:.1%} when all are"
+            f"\n(n={drawn.n} answers)",
+            (0.03, 0.97),
+            xycoords="axes fraction",
+            va="top",
+            fontsize=_SIZE - 1,
+            color=INK,
+        )
+        axes.set_ylim(0, max(0.02, float(drawn.risk.max()) * 1.45))
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(color=GRID, lw=0.8)
+    axes.set_xlabel("share of answers given, surest first" + _suffix(simulated), color=MUTED)
+    axes.set_ylabel("share of them that is wrong", color=MUTED)
     return _png(figure)
 
 

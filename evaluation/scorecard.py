@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.evidence import Check
+from evaluation.flags import Flag
 from evaluation.intervals import Interval
+from evaluation.population import Population
+from evaluation.predictions import FILE, StudyPrediction, data_digest, write_predictions
+from evaluation.provenance import versions
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -34,7 +39,8 @@ class Metric:
     def of(cls, name: str, interval: Interval, variant: str, data: str) -> Metric:
         """From an interval. Patients, and resamples in which the number was undefined, go into the variant."""
         if interval.groups:
-            variant += f"; 95% bootstrap over {interval.groups} patients"
+            kinds = {"exact": "exact interval", "t": "cluster-robust t interval", "bca": "BCa bootstrap"}
+            variant += f"; 95% {kinds.get(interval.method, 'bootstrap')} over {interval.groups} patients"
         if interval.undefined:
             variant += f" ({interval.undefined} resamples undefined)"
         return cls(name, interval.value, interval.low, interval.high, interval.n, variant, data)
@@ -82,10 +88,30 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One study where the model went wrong: what it drafted and what the reference says, the errors named.
+
+    `missed` and `invented` are findings; `wrong_side` those on the other side. `drafted` and `reference` are sentences
+    with the finding that makes the sentence right or wrong ("" for none); `png` may be None where there is no picture.
+    """
+
+    study: str
+    png: bytes | None
+    missed: tuple[str, ...]
+    invented: tuple[str, ...]
+    wrong_side: tuple[str, ...] = ()
+    drafted: tuple[tuple[str, str], ...] = ()
+    reference: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ScoreCard:
     """Everything an evaluation found. `notes` are the caveats a reader must know, one sentence each.
 
     `simulated` says that the data come from the phantom hospital: the page says so at the top and in every figure.
+    `predictions`, one for each study, are written beside card.json, so that cards can be compared in pairs. `checks`
+    lists what was looked for and `flags` what was found; `cases` are the worst studies, worst first.
     """
 
     title: str
@@ -96,6 +122,11 @@ class ScoreCard:
     made_by: Mapping[str, str] = field(default_factory=dict)
     scores: tuple[FindingScores, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    population: Population | None = None
+    flags: tuple[Flag, ...] = ()
+    checks: tuple[Check, ...] = ()
+    cases: tuple[Case, ...] = ()
+    predictions: tuple[StudyPrediction, ...] = ()
 
     def __post_init__(self) -> None:
         seen: set[tuple[str, str, str]] = set()
@@ -117,12 +148,24 @@ class ScoreCard:
             "data": self.data,
             "simulated": self.simulated,
             "notes": list(self.notes),
-            "made_by": dict(self.made_by),
+            "made_by": self.provenance(),
+            "flags": [flag.to_dict() for flag in self.flags],
+            "checks": [check.to_dict() for check in self.checks],
         }
+        if self.population is not None:
+            content["population"] = self.population.to_dict()
         return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
+    def provenance(self) -> dict[str, str]:
+        """What made the numbers: `made_by`, a digest of studies and labels, versions and a digest of the metrics."""
+        data = {"data_digest": data_digest(self.predictions)} if self.predictions else {}
+        return dict(self.made_by) | data | versions()
+
     def write(self, folder: Path | str) -> tuple[Path, Path]:
-        """Write card.json and card.html (one file that needs nothing else) into a folder, made if need be."""
+        """Write card.json and card.html (one file that needs nothing else) into a folder, made if need be.
+
+        With predictions also predictions.jsonl.
+        """
         from evaluation.page import page  # draws with matplotlib, which reading a card does not need
 
         out = Path(folder)
@@ -130,6 +173,8 @@ class ScoreCard:
         card, html = out / "card.json", out / "card.html"
         card.write_text(self.to_json(), encoding="utf-8")
         html.write_text(page(self), encoding="utf-8")
+        if self.predictions:
+            write_predictions(out / FILE, self.predictions)
         return card, html
 
 

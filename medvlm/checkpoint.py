@@ -7,6 +7,7 @@ Loading names every missing or unexpected tensor and refuses; a configuration ma
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from medvlm.language import load_tokenizer
+from medvlm.language import RULES, TextRules, load_tokenizer, rules_of
 from volumes.transforms import FilmContract, VolumeContract, contract_from_json
 
 WEIGHTS, CONFIG, PREPROCESS, TOKENIZER, METRICS, CARD = (
@@ -50,8 +51,8 @@ def build(spec: Mapping[str, Any], base: type, where: str) -> Any:
     refuse_foreign_classes(spec, where)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=base, required=True)
-    try:
-        return parser.instantiate(parser.parse_object({"it": dict(spec)})).it
+    try:  # of a copy: jsonargparse writes into the lists that it is given
+        return parser.instantiate(parser.parse_object({"it": copy.deepcopy(dict(spec))})).it
     except Exception as error:  # jsonargparse has several; all of them mean that the recipe is wrong
         said = " ".join(str(error).split()).removeprefix('Parser key "it": ')
         raise ValueError(f"{where}: {said}") from error
@@ -114,6 +115,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise CheckpointError(
             f"{path}: not a readable safetensors file ({error}). Copy it again or train again."
         ) from error
+    fill(module, tensors, f"{path}: the weights do not fit the model in {CONFIG}")
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], misfit: str) -> None:
+    """Copy tensors into a module, each by its name, none left out.
+
+    Raises:
+        CheckpointError: `misfit`, then each missing, unexpected or differently shaped tensor by name.
+    """
     own = module.state_dict()
     missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     shaped = [
@@ -123,7 +133,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     ]
     if missing or unexpected or shaped:
         raise CheckpointError(
-            f"{path}: the weights do not fit the model in {CONFIG}. Missing: {missing or 'none'}; unexpected:"
+            f"{misfit}. Missing: {missing or 'none'}; unexpected:"
             f" {unexpected or 'none'}; other shape: {shaped or 'none'}. Use the {CONFIG} that was saved with them."
         )
     module.load_state_dict(tensors, strict=True)
@@ -138,13 +148,24 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def preprocess_text(contract: FilmContract | VolumeContract, tokenizer: PreTrainedTokenizerBase, length: int) -> str:
-    """The preprocessing contract as JSON: image, tokenizer by hash, text length, and a digest over all of it."""
+def preprocess_text(
+    contract: FilmContract | VolumeContract,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    channels: Mapping[str, Any] | None = None,
+) -> str:
+    """The preprocessing contract as JSON: image, tokenizer by hash, text length, and a digest over all of it.
+
+    `channels` says how a foreign tower makes colour channels of the contract's image, and with which mean and standard
+    deviation; the tower itself does it, so that the contract's image stays in [0, 1].
+    """
     held = {
         "image": json.loads(contract.to_json()),
-        "tokenizer_sha256": hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest(),
-        "text": {"length": length, "lower": True},
+        "tokenizer_sha256": tokenizer_digest(tokenizer),
+        "text": {"length": length, "lower": rules_of(tokenizer).lower},
     }
+    if channels is not None:
+        held["channels"] = dict(channels)
     canonical = json.dumps(held, sort_keys=True, separators=(",", ":"))
     return json.dumps({**held, "digest": hashlib.sha256(canonical.encode()).hexdigest()}, indent=1)
 
@@ -155,10 +176,23 @@ def tokenizer_text(tokenizer: PreTrainedTokenizerBase) -> str:
     return json.dumps({**held, "padding": None, "truncation": None}, ensure_ascii=False)
 
 
+def rules_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's rules as JSON text; empty where they are ours, which need no file."""
+    rules = rules_of(tokenizer)
+    return "" if rules == TextRules() else json.dumps(rules._asdict(), indent=1, ensure_ascii=False)
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 (hex) of all that `save_tokenizer` writes."""
+    return hashlib.sha256((tokenizer_text(tokenizer) + rules_text(tokenizer)).encode()).hexdigest()
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write tokenizer/tokenizer.json."""
+    """Write tokenizer/tokenizer.json, and tokenizer/rules.json for a tokenizer with special tokens of its own."""
     (folder / TOKENIZER).mkdir(exist_ok=True)
     write_text(folder / TOKENIZER / "tokenizer.json", tokenizer_text(tokenizer))
+    if rules_text(tokenizer):
+        write_text(folder / TOKENIZER / RULES, rules_text(tokenizer))
 
 
 def load_preprocess(folder: Path) -> tuple[FilmContract | VolumeContract, PreTrainedTokenizerFast, str]:
@@ -183,7 +217,7 @@ def load_preprocess(folder: Path) -> tuple[FilmContract | VolumeContract, PreTra
             f"{path}: digest {found[:12]} differs from the stated {stated[:12]}; the file was changed after training."
         )
     tokenizer = load_tokenizer(folder / TOKENIZER)
-    own = hashlib.sha256(tokenizer_text(tokenizer).encode()).hexdigest()
+    own = tokenizer_digest(tokenizer)
     if own != held["tokenizer_sha256"]:
         raise CheckpointError(
             f"{folder / TOKENIZER}: sha256 {own[:12]} differs from {held['tokenizer_sha256'][:12]} in {PREPROCESS};"

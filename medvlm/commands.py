@@ -190,6 +190,38 @@ def train(*overrides: str, config: str, data__catalog: ExistingPath, out: Path) 
     work(config, data__catalog, out, list(overrides))
 
 
+def import_model(
+    folder: str,
+    *,
+    out: Path,
+    family: Literal["clip", "siglip", "biovil", "open_clip"] | None = None,
+    modality: Literal["film", "ct"] = "film",
+    window: tuple[float, float] = (-1000.0, 400.0),
+    slices: int = 32,
+    catalog: ExistingPath | None = None,
+    workers: int = 2,
+) -> None:
+    """Turn a published dual encoder into a model that can diagnose, ground and search.
+
+    Reads a local folder in the format of transformers (CLIP, SigLIP and their kin), of open_clip (BiomedCLIP,
+    UniMed-CLIP), or of BioViL with CXR-BERT. No code of the folder is run, and nothing is fetched unless FOLDER begins
+    with hub:, as in hub:organisation/name.
+
+    Args:
+        folder: Folder with the model.
+        out: Checkpoint folder to write.
+        family: Format of the folder; found from its files when left out.
+        modality: What it will look at; of a CT, each axial slice.
+        window: Of a CT, the HU that become black and white.
+        slices: Of a CT, how many slices, 10 mm apart.
+        catalog: Fit calibration, thresholds and the likeness of images on the studies of this catalog.
+        workers: Processes that read images.
+    """
+    from medvlm.pretrained import command
+
+    command(folder, out, family, modality, window, slices, catalog, workers)
+
+
 def diagnose(
     study: ExistingPath,
     *,
@@ -437,30 +469,105 @@ def experts_run(
 
 def evaluate(
     *,
-    model: ExistingPath,
-    catalog: ExistingPath,
+    model: ExistingPath | None = None,
+    catalog: ExistingPath | None = None,
+    references: ExistingPath | None = None,
+    predictions: ExistingPath | None = None,
     split: Literal["train", "validation", "test", "all"] = "test",
     truth: ExistingPath | None = None,
     out: Path,
-    json: bool = False,
+    id: str = "study",  # noqa: A002 - the name of the option
+    patient: str = "",
+    label_columns: list[str] | None = None,
+    text: list[str] | None = None,
+    group_columns: list[str] | None = None,
+    uncertain: Literal["unknown", "positive", "negative"] = "unknown",
+    shared: bool = False,
     full: bool = False,
     pictures: bool = True,
+    json: bool = False,
 ) -> None:
-    """Measure a model, every number with an interval, and write a score card.
+    """Measure a model, or plain tables of predictions, every number with an interval, and write a score card.
+
+    Give --model and --catalog; or --references and --predictions, two tables with a row for each study.
 
     Args:
         model: Run made by `medvlm train`.
         catalog: Catalog of the studies.
-        split: Which studies; `all` only for a catalog that the model has never seen.
+        references: Table (CSV, TSV, JSONL, Parquet) with true labels or reference reports.
+        predictions: Table with scores or generated reports of the same studies.
+        split: Which studies of the catalog; `all` only for a catalog that the model has never seen.
         truth: Folder with the truth of a phantom hospital.
         out: Folder for card.json, card.html and predictions.jsonl.
+        id: Of tables, the column with the study's ID, in both.
+        patient: Of tables, the column of the references with the patient; studies of one are resampled together.
+        label_columns: Of tables, columns with 1, 0, -1 or nothing in the references and a score in the predictions.
+        text: Of tables, the column with the report; two where the predictions call it otherwise.
+        group_columns: Of tables, columns of the references to measure apart, such as sex,site.
+        uncertain: Of tables, what a label of -1 counts as.
+        shared: Of tables, measure on the studies that both have; else a difference is an error.
+        full: Of a model, measure robustness on every study, not on a sample.
+        pictures: Show images and sentences of reports on the card.
         json: Print the score card as one JSON object.
-        full: Measure robustness on every study, not on a sample.
-        pictures: Show images and report sentences on the card.
     """
-    from medvlm.evaluate import command
+    if model is not None and catalog is not None and references is None and predictions is None:
+        from medvlm.evaluate import command
 
-    command(model, catalog, split, truth, out, json, full, pictures)
+        return command(model, catalog, split, truth, out, json, full, pictures)
+    if references is not None and predictions is not None and model is None and catalog is None:
+        from medvlm.evaluate_files import columns_of
+        from medvlm.evaluate_files import command as measure
+
+        columns = columns_of(id, patient, label_columns, text, group_columns, uncertain)
+        return measure(references, predictions, columns, out, shared, pictures, json)
+    raise ValueError("expected --model and --catalog, or --references and --predictions, and not one of the other two")
+
+
+def compare(a: ExistingPath, b: ExistingPath, *, out: Path | None = None, json: bool = False) -> None:
+    """Put two score cards on the same studies side by side, with paired tests.
+
+    Refused when the studies or their truth differ.
+
+    Args:
+        a: Folder that `medvlm evaluate` wrote, or its predictions.jsonl.
+        b: The other one.
+        out: Folder for comparison.json and comparison.html.
+        json: Print one JSON object.
+    """
+    from medvlm.compare import command
+
+    command(a, b, out, json)
+
+
+def protocols(
+    *,
+    model: ExistingPath,
+    catalog: ExistingPath | None = None,
+    split: Literal["train", "validation", "test", "all"] = "test",
+    truth: ExistingPath | None = None,
+    against: ExistingPath | None = None,
+    each: int = 12,
+    out: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Ask a model what an accuracy does not tell: does it look, follow text, mistake one finding for another?
+
+    Phantom patients are edited and looked at before and after. With a catalog its studies are asked without their
+    image, in other words, and about look-alikes; with a second model both are compared, tuned alike.
+
+    Args:
+        model: Run made by `medvlm train`.
+        catalog: Catalog of studies that were not learned from.
+        split: Which studies; `all` only for a catalog that the model has never seen.
+        truth: Folder with the truth of a phantom hospital.
+        against: A second run: settings of both are chosen on the validation split, the test split decides.
+        each: Edited patients for each finding; 0 for none.
+        out: File to write the outcomes to, as JSON.
+        json: Print the outcomes as JSON.
+    """
+    from medvlm.protocols import command
+
+    command(model, catalog, split, truth, against, each, out, json)
 
 
 def benchmark_list(*, json: bool = False) -> None:
@@ -685,6 +792,7 @@ COMMANDS: dict[str, Command] = {
     "catalog export": catalog_export,
     "shard": shard,
     "train": train,
+    "import-model": import_model,
     "diagnose": diagnose,
     "draft": draft,
     "ground": ground,
@@ -696,6 +804,8 @@ COMMANDS: dict[str, Command] = {
     "experts list": experts_list,
     "experts run": experts_run,
     "evaluate": evaluate,
+    "compare": compare,
+    "protocols": protocols,
     "benchmark list": benchmark_list,
     "benchmark check": benchmark_check,
     "benchmark lock": benchmark_lock,
@@ -713,6 +823,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "catalog summary": ("medvlm.ingest_summary",),
     "catalog export": ("medvlm.catalog_export", "pyarrow"),
     "train": ("medvlm.train", "torch", "lightning", "transformers", "tokenizers", "safetensors", "jsonargparse"),
+    "import-model": ("medvlm.pretrained", "torch", "lightning", "transformers", "tokenizers", "safetensors"),
     "diagnose": ("medvlm.diagnose", "torch", "transformers", "safetensors"),
     "draft": ("medvlm.draft", "torch", "transformers", "safetensors", "bm25s", "highdicom", "PIL"),
     "ground": ("medvlm.ground", "torch", "transformers", "safetensors", "PIL"),
@@ -724,6 +835,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "experts list": ("medvlm.experts_cli", "experts.catalog"),
     "experts run": ("medvlm.experts_cli", "experts.consult", "torch"),
     "evaluate": ("medvlm.evaluate", "evaluation.scorecard", "torch", "sklearn", "matplotlib"),
+    "compare": ("medvlm.compare", "evaluation.comparison_page", "scipy", "matplotlib"),
+    "protocols": ("medvlm.protocols", "evaluation.protocols", "torch", "scipy"),
     "benchmark list": ("medvlm.benchmark", "evaluation.benchmark"),
     "benchmark check": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),
     "benchmark lock": ("medvlm.benchmark", "evaluation.benchmark", "defusedxml", "pyarrow"),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
 from medvlm.data import Pairs
-from medvlm.encoders import full_precision
+from medvlm.encoded_extras import encode_extras, texts_with_words
+from medvlm.encoders import ImageTokens, full_precision
+from medvlm.gradient_cache import GradientCache, refuse_batch_statistics
+from medvlm.objective_inputs import Extras, Words
+from medvlm.slow_towers import SlowTowers
 
 
 def warm_cosine(optimizer: torch.optim.Optimizer, warmup: int, total: int) -> torch.optim.lr_scheduler.LambdaLR:
@@ -41,13 +46,20 @@ class Contrastive(lightning.LightningModule):
     Args:
         image: Image tower, see `medvlm.encoders.HybridTower`.
         text: Text tower, see `medvlm.language.SentenceTower`.
-        objective: See `medvlm.objectives`; its `needs` says whether it takes sentences or whole reports.
+        objective: See `medvlm.objectives`; its `needs` says whether it takes sentences or whole reports, its `wants`
+            what else.
         lr: Highest learning rate.
         weight_decay: AdamW decay of matrices.
         warmup: Steps of linear warm-up.
         seed: Keys any randomness inside the step (dropout).
         mixed_until: Share of the steps after which the image tower leaves the trainer's mixed precision for 32 bits:
             the rounding of 8 bits tells when the learning rate is small (LOG.md).
+        momentum: Share of the slow towers that a step keeps, for objectives that want them.
+        chunk: Rows that the towers encode at a time, where a batch does not fit (`medvlm.gradient_cache`); None: all.
+
+    Raises:
+        ValueError: Chunks with towers that normalise by the batch, or with an objective that wants more than words and
+            codes.
     """
 
     def __init__(
@@ -60,27 +72,92 @@ class Contrastive(lightning.LightningModule):
         warmup: int = 50,
         seed: int = 0,
         mixed_until: float = 1.0,
+        momentum: float = 0.995,
+        chunk: int | None = None,
     ) -> None:
         super().__init__()
-        self.mixed_until = mixed_until
+        self.mixed_until, self.chunk = mixed_until, chunk
+        self.wants: tuple[str, ...] = cast(Any, objective).wants
         self.image, self.text, self.objective = image, text, objective
         self.lr, self.weight_decay, self.warmup, self.seed = lr, weight_decay, warmup, seed
+        self.slow = SlowTowers(image, text, momentum) if "slow" in self.wants else None
+        self._caches: list[GradientCache] = []
+        if chunk is not None:
+            _refuse_chunks(chunk, self)
 
     def training_step(self, batch: Pairs) -> Tensor:
         """One step; its randomness is keyed by (seed, step), so a resumed run repeats it exactly."""
         torch.manual_seed(hash((self.seed, batch.step)) % 2**63)
         late = batch.step >= self.mixed_until * self.trainer.max_steps
-        with full_precision(batch.image) if late else nullcontext():
-            tokens = self.image(batch.image, batch.view)
+        if self.slow is not None:
+            self.slow.follow(self.image, self.text)
+        encode = self._encode if self.chunk is None else self._encode_in_chunks
+        tokens, text, words = encode(batch, late)
         with full_precision(batch.image):
-            loss, parts = self.objective(tokens, self.text(batch.ids, batch.mask), batch.target, batch.kin)
+            extras: tuple[Extras, ...] = ()
+            if self.wants:
+                slow = None if self.slow is None else self.slow(batch.image, batch.view, batch.ids, batch.mask)
+                extras = (encode_extras(self.image, self.text, batch, tokens, words, slow),)
+            loss, parts = self.objective(tokens, text, batch.target, batch.kin, *extras)
         size = len(batch.image)
         self.log("train/loss", loss, batch_size=size, prog_bar=True)
         self.log_dict({f"train/{name}": value for name, value in parts.items()}, batch_size=size)
         return loss
+
+    def _encode(self, batch: Pairs, late: bool) -> tuple[ImageTokens, Tensor, Words | None]:
+        with full_precision(batch.image) if late else nullcontext():
+            tokens = self.image(batch.image, batch.view)
+        with full_precision(batch.image):
+            return tokens, *texts_with_words(self.text, batch.ids, batch.mask, "words" in self.wants)
+
+    def _encode_in_chunks(self, batch: Pairs, late: bool) -> tuple[ImageTokens, Tensor, Words | None]:
+        """The same vectors, from which `backward` goes on chunk by chunk."""
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                f"chunk={self.chunk} with {self.trainer.world_size} processes: gradient caching runs in one process."
+                " Leave out module.chunk, or set trainer.devices=1"
+            )
+        grid: list[tuple[int, ...]] = []
+
+        def image(rows: Tensor) -> tuple[Tensor, ...]:
+            with full_precision(batch.image) if late else nullcontext():
+                tokens = self.image(batch.image[rows], batch.view[rows])
+            grid[:] = [tokens.grid]
+            return tokens.local, tokens.whole
+
+        def text(rows: Tensor) -> tuple[Tensor, ...]:
+            with full_precision(batch.image):
+                whole, words = texts_with_words(self.text, batch.ids[rows], batch.mask[rows], "words" in self.wants)
+            return (whole,) if words is None else (whole, words.vectors)
+
+        for encode, module, count in ((image, self.image, len(batch.image)), (text, self.text, len(batch.ids))):
+            parts = torch.arange(count, device=batch.image.device).split(int(self.chunk or count))
+            self._caches.append(GradientCache([partial(encode, rows) for rows in parts], module))
+        local, whole = self._caches[-2].vectors()
+        text_vectors, *more = self._caches[-1].vectors()
+        return ImageTokens(local, whole, grid[0]), text_vectors, Words(more[0], batch.mask, batch.ids) if more else None
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Lightning calls it; with chunks the towers are gone through again."""
+        super().backward(loss, *args, **kwargs)
+        while self._caches:
+            self._caches.pop(0).backward()
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine, stepped by batch."""
         optimizer = torch.optim.AdamW(decayed(self, self.weight_decay), lr=self.lr, betas=(0.9, 0.98))
         schedule = warm_cosine(optimizer, self.warmup, int(self.trainer.max_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _refuse_chunks(chunk: int, module: Contrastive) -> None:
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; expected rows to encode at a time, 1 or more")
+    refuse_batch_statistics(module.image)
+    refuse_batch_statistics(module.text)
+    more = sorted(set(module.wants) - {"words", "codes"})
+    if more:
+        raise ValueError(
+            f"{type(module.objective).__name__} wants {', '.join(more)}, which cannot be encoded in chunks; leave out"
+            " module.chunk, or choose an objective that wants words and codes at most"
+        )

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from medvlm.encoders import VIEWS
 from medvlm.language import encode
+from medvlm.pair_extras import Beside, PairExtras
 from medvlm.rewrite import training_text
 from medvlm.statements import LEAST, ReportFacts, Statement, concept_statements, concepts
 from reports.findings import Finding, find
@@ -41,7 +42,7 @@ class Pairs(NamedTuple):
     """One batch.
 
     Shapes: image (B, 1, *shape); view (B,); ids, mask (M, T); target (B, M), NaN for unknown; kin (M,), equal numbers
-    for texts that state the same findings on the same sides; step ().
+    for texts that state the same findings on the same sides; step (). `beside` is what else the objective wants.
     """
 
     image: Tensor
@@ -51,6 +52,7 @@ class Pairs(NamedTuple):
     target: Tensor
     kin: Tensor
     step: int
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,11 @@ class Schedule:
 
     def __call__(self, step: int) -> np.ndarray:
         """Rows of this rank."""
-        rows = order(self.seed, self.n, self.batch, step) if self.rows is None else self.rows(step)
-        return rows[self.rank :: self.world]
+        return self.whole(step)[self.rank :: self.world]
+
+    def whole(self, step: int) -> np.ndarray:
+        """Rows of all ranks."""
+        return order(self.seed, self.n, self.batch, step) if self.rows is None else self.rows(step)
 
     def rng(self, name: str, step: int) -> np.random.Generator:
         """The generator of a step, another one for each rank."""
@@ -204,10 +209,31 @@ class Augment:
 
     def __call__(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Shapes: (B, 1, *shape) -> the same."""
-        n, dims = len(image), image.ndim - 2
-        angle = torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.rotate_deg * torch.pi / 180
-        grow = 1 + torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.scale
-        move = torch.from_numpy(rng.uniform(-1, 1, (n, dims))).float() * 2 * self.shift
+        return self.with_masks(image, None, rng)[0]
+
+    def with_masks(
+        self,
+        image: Tensor,
+        masks: Tensor | None,
+        rng: np.random.Generator,
+        rank: int = 0,
+        world: int = 1,
+        rows: int = 0,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The same, and masks moved along. Shapes: image (B, 1, *shape), masks (B, R, *shape) -> the same.
+
+        Of the draws for a batch of `rows` images, rank `rank` of `world` takes those of its own, so that an image is
+        moved the same however many processes share the batch; only the noise is another one for each rank.
+        """
+        dims, total = image.ndim - 2, rows or len(image)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.from_numpy(rng.uniform(-1, 1, (total, *shape)))[rank::world].float()
+
+        n = len(image)
+        angle = draw() * self.rotate_deg * torch.pi / 180
+        grow = 1 + draw() * self.scale
+        move = draw(dims) * 2 * self.shift
         theta = torch.zeros(n, dims, dims + 1)
         theta[:, range(dims), range(dims)] = grow[:, None]
         cos, sin = angle.cos() * grow, angle.sin() * grow
@@ -215,10 +241,12 @@ class Augment:
         theta[:, :, -1] = move
         grid = torch.nn.functional.affine_grid(theta, list(image.shape), align_corners=False)
         image = torch.nn.functional.grid_sample(image, grid, align_corners=False, padding_mode="zeros")
-        power = 1 + torch.from_numpy(rng.uniform(-1, 1, n)).float() * self.gamma
+        if masks is not None:
+            masks = torch.nn.functional.grid_sample(masks, grid, align_corners=False, padding_mode="zeros")
+        power = 1 + draw() * self.gamma
         image = image.clamp(1e-4, 1) ** power.view(-1, *[1] * (dims + 1))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return (image + torch.randn(image.shape, generator=generator) * self.noise).clamp(0, 1)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)) + rank)
+        return (image + torch.randn(image.shape, generator=generator) * self.noise).clamp(0, 1), masks
 
 
 class PairBatches(Dataset[Pairs]):
@@ -236,6 +264,8 @@ class PairBatches(Dataset[Pairs]):
         augment: None to leave images as they are.
         least: Reports that must state a finding before each batch asks for it.
         rows: Step to rows, where studies are not to come from one permutation per epoch.
+        wants: What else the objective wants (`medvlm.objective_inputs`).
+        codes: Codes of the health record (n, C) by example; None for the findings of the reports.
     """
 
     def __init__(
@@ -251,43 +281,59 @@ class PairBatches(Dataset[Pairs]):
         augment: Augment | None = None,
         least: int = LEAST,
         rows: Callable[[int], np.ndarray] | None = None,
+        wants: Sequence[str] = (),
+        codes: Tensor | None = None,
     ) -> None:
         self.examples, self.images, self.tokenizer, self.length = list(examples), images, tokenizer, length
         self.per_study, self.unit, self.augment = per_study, unit, augment
         self.schedule = Schedule(seed, len(self.examples), batch_size, rows)
         self.reports = [ReportFacts(example.facts) for example in self.examples]
         self.bank = concepts([example.facts for example in self.examples], least)
+        self.extras = PairExtras(wants, self.examples, self.bank, tokenizer, length, least, codes) if wants else None
 
     def __getitem__(self, step: int) -> Pairs:
-        picked, rng = self.schedule(step), self.schedule.rng("batch", step)
-        image = torch.from_numpy(np.stack([self.images[i] for i in picked]))
+        # One generator for all ranks: together they hold the batch that one process would.
+        picked, rng = self.schedule(step), step_rng(self.schedule.seed, "batch", step)
+        image, masks = torch.from_numpy(np.stack([self.images[i] for i in picked])), None
+        if self.extras is not None and self.extras.wants_masks:
+            masks = torch.from_numpy(np.stack([self.extras.masks(int(i), self.images[i]) for i in picked]))
         if self.augment is not None:
-            image = self.augment(image, rng)
+            rank, world, rows = self.schedule.rank, self.schedule.world, len(self.schedule.whole(step))
+            image, masks = self.augment.with_masks(image, masks, rng, rank, world, rows)
         view = torch.tensor([VIEWS.index(_known_view(self.examples[i].view)) for i in picked])
         if self.unit == "reports":
             texts, target = [findings_text(self.examples[i].text) for i in picked], torch.eye(len(picked))
-            kin = torch.arange(len(picked))
+            kin, said = torch.arange(len(picked)), list[Statement]()
         else:
-            texts, target, kin = self._statements(picked, rng)
+            said, target, kin = self._statements(step, rng)
+            texts = [statement.text for statement in said]
         ids, mask = encode(self.tokenizer, texts, self.length)
-        return Pairs(image, view, ids, mask, target, kin, step)
+        beside = None
+        if self.extras is not None:
+            beside = self.extras(picked.tolist(), image, masks, said, self.schedule.rng("beside", step))
+        return Pairs(image, view, ids, mask, target, kin, step, beside)
 
-    def _statements(self, picked: np.ndarray, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor]:
+    def _statements(self, step: int, rng: np.random.Generator) -> tuple[list[Statement], Tensor, Tensor]:
+        """Statements of the batch of all ranks, and what the reports of this rank settle about them.
+
+        Every rank has the same statements, so that together they compute the loss of one process.
+        """
         chosen: dict[str, Statement] = {}
         owners: dict[str, list[int]] = {}
-        for row, i in enumerate(picked):
+        whole, (rank, world) = self.schedule.whole(step), (self.schedule.rank, self.schedule.world)
+        for row, i in enumerate(whole):
             said = self.examples[i].said
             for k in rng.permutation(len(said))[: self.per_study]:
                 chosen.setdefault(said[k].text, said[k])
                 owners.setdefault(said[k].text, []).append(row)
         for statement in concept_statements(self.bank, rng):
             chosen.setdefault(statement.text, statement)
-        target = torch.tensor([[self.reports[i].settles(s.facts) for s in chosen.values()] for i in picked])
+        target = torch.tensor([[self.reports[i].settles(s.facts) for s in chosen.values()] for i in whole])
         for column, text in enumerate(chosen):
             target[owners.get(text, []), column] = 1.0  # a report settles its own sentences, hedged or not
         keys = [frozenset((fact.name, fact.status, fact.side) for fact in s.facts) for s in chosen.values()]
         number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-        return list(chosen), target, torch.tensor([number[key] for key in keys])
+        return list(chosen.values()), target[rank::world], torch.tensor([number[key] for key in keys])
 
 
 def _known_view(view: str) -> str:

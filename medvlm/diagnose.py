@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,7 +14,7 @@ import torch
 from medvlm.encoders import ImageTokens
 from medvlm.ground import Grounding, locate
 from medvlm.model import Look, Model, load_model
-from reports.grammar import DESCRIPTORS, prompts
+from reports.grammar import DESCRIPTORS, PromptPair, prompts
 from volumes.study import Reading, Series, Study, read_study
 from volumes.subject import doubts as subject_doubts
 from volumes.volume import Film, StudyError, Volume
@@ -85,22 +85,30 @@ class Diagnoses:
         return "\n".join(lines)
 
 
-def finding_odds(model: Model, tokens: ImageTokens, names: Sequence[str]) -> np.ndarray:
+def finding_odds(
+    model: Model, tokens: ImageTokens, names: Sequence[str], ask: Callable[[str, str | None], PromptPair] = prompts
+) -> np.ndarray:
     """Log-odds (B, K) of each finding: half the difference between the prompts that state and those that deny it.
 
     Prompts of one kind are averaged as log-odds. A finding that takes a side is also asked with each side; the highest
-    of the three counts, since a finding on either side is a finding.
+    of the three counts, since a finding on either side is a finding. `ask` words the prompts.
     """
     columns = []
     for name in names:
         asked = [None, *(s for s in model.concepts.get(name, ()) if s is not None)]
-        columns.append(torch.stack([pair_odds(model, tokens, name, side) for side in asked]).amax(0))
+        columns.append(torch.stack([pair_odds(model, tokens, name, side, ask) for side in asked]).amax(0))
     return torch.stack(columns, 1).double().numpy()
 
 
-def pair_odds(model: Model, tokens: ImageTokens, name: str, side: str | None) -> torch.Tensor:
+def pair_odds(
+    model: Model,
+    tokens: ImageTokens,
+    name: str,
+    side: str | None,
+    ask: Callable[[str, str | None], PromptPair] = prompts,
+) -> torch.Tensor:
     """Log-odds (B,) of one prompt pair. What is denied is the finding as such: reports deny no single side."""
-    states, denies = prompts(name, side).positive, prompts(name).negative
+    states, denies = ask(name, side).positive, ask(name, None).negative
     return (model.odds(tokens, states).mean(1) - model.odds(tokens, denies).mean(1)) / 2
 
 
@@ -255,7 +263,9 @@ def made_by(model: Model) -> dict[str, str]:
         "model": model.folder.name,
         "model_digest": model.digest[:16],
         "preprocess_digest": model.preprocess_digest[:16],
-        "trained_on": "simulated patients" if model.simulated else "the catalog given to `medvlm train`",
+        "trained_on": "simulated patients"
+        if model.simulated
+        else str(model.config.get("learned_from", "the catalog given to `medvlm train`")),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.networks.blocks import Convolution, ResidualUnit
@@ -103,6 +103,7 @@ class HybridTower(nn.Module):
         heads: Attention heads.
         embed: Width of the tokens that meet the text.
         units: Convolutions in each stage.
+        norm: "batch", or "group" where batches are small or encoded in chunks (`medvlm.gradient_cache`).
     """
 
     def __init__(
@@ -115,8 +116,11 @@ class HybridTower(nn.Module):
         heads: int = 4,
         embed: int = 128,
         units: int = 2,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
+        if norm not in ("batch", "group"):
+            raise ValueError(f"norm is {norm!r}; expected batch or group")
         shape, widths = tuple(shape), tuple(widths)
         stride = 2 ** (len(widths) + 1)
         if len(shape) != dims or any(size % stride for size in shape):
@@ -127,10 +131,11 @@ class HybridTower(nn.Module):
         self.dims, self.shape, self.embed = dims, shape, embed
         self.grid = tuple(2 * size // stride for size in shape)
         convolution = (nn.Conv2d, nn.Conv3d)[dims - 2]
-        self.stem = Convolution(dims, 2 + len(BAND_PIXELS), stem, strides=2, kernel_size=5, norm="batch", act="relu")
+        by: Any = norm if norm == "batch" else ("group", {"num_groups": math.gcd(8, stem, *widths)})
+        self.stem = Convolution(dims, 2 + len(BAND_PIXELS), stem, strides=2, kernel_size=5, norm=by, act="relu")
         inward = (stem, *widths)
         self.stages = nn.ModuleList(
-            ResidualUnit(dims, inward[i], width, strides=2, subunits=units, norm="batch", act="relu")
+            ResidualUnit(dims, inward[i], width, strides=2, subunits=units, norm=by, act="relu")
             for i, width in enumerate(widths)
         )
         coarse = tuple(size // stride for size in shape)
@@ -144,7 +149,8 @@ class HybridTower(nn.Module):
         self.fine_position = nn.Parameter(torch.randn(1, embed, *self.grid) * 0.02)
         self.from_fine = convolution(widths[-2], embed, 1)
         self.local = nn.Sequential(nn.LayerNorm(embed), nn.Linear(embed, embed), nn.GELU(), nn.Linear(embed, embed))
-        self.center = nn.BatchNorm1d(embed, affine=False)  # tokens that point apart from the first step on
+        # Tokens that point apart from the first step on.
+        self.center = nn.BatchNorm1d(embed, affine=False) if norm == "batch" else nn.LayerNorm(embed, bias=False)
         self.whole = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], embed))
         # Channels last is what convolutions on a CPU and on tensor cores want: a third less time for the same numbers.
         self.layout = (torch.channels_last, torch.channels_last_3d)[dims - 2]

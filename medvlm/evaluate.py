@@ -8,16 +8,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import medvlm
+from evaluation.population import population
 from evaluation.scorecard import Metric, ScoreCard
+from evaluation.subgroups import subgroup_metrics
 from medvlm import measures
 from medvlm.data import Example, load_examples
 from medvlm.diagnose import finding_odds, made_by
+from medvlm.drafting import drafting
+from medvlm.evaluation_flags import flags_of, side_metrics, sided_findings
 from medvlm.finish import embed_split, report_labels
 from medvlm.gallery import overlays
 from medvlm.image_cache import ImageCache, cache_folder
 from medvlm.model import Model, load_model
+from medvlm.pointing import grounding
+from medvlm.reliance import controls, reliance
+from medvlm.robustness import SAMPLE, robustness
+from medvlm.run_time import run_time
+from medvlm.searching import searching
+from medvlm.study_groups import study_groups
+from medvlm.study_predictions import study_predictions
 from medvlm.testset import TestSet, load_test_set, tokens_of
+from medvlm.thumbnails import thumbnails
 from medvlm.train import RUN
+from medvlm.worst_cases import worst_cases
 from volumes.catalog import Catalog
 from volumes.transforms import FilmContract
 
@@ -27,19 +41,31 @@ NOTES = (
     "Zero-shot means that no label was given in training. The objective does read facts from report sentences with our"
     " rule labeller, and the prompts are worded like reports.",
 )
+CONFIDENTIAL = (
+    "This page shows images and report sentences of patients: keep it as confidential as the archive, or make it again"
+    " with --no-pictures."
+)
 
 
 def evaluate(
-    model: Model, catalog: Path, split: str = "test", truth: Path | None = None, out: Path | None = None
+    model: Model,
+    catalog: Path,
+    split: str = "test",
+    truth: Path | None = None,
+    out: Path | None = None,
+    full: bool = False,
+    pictures: bool = True,
 ) -> ScoreCard:
-    """Measure zero-shot diagnosis, calibration, reliance on the image, grounding, search and drafts.
+    """Measure diagnosis, calibration, reliance on the image, groups, robustness, grounding, search, drafts, run time.
 
     Args:
         model: From `load_model`.
         catalog: Catalog of the studies.
         split: "train", "validation", "test", or "all" for a catalog that the model has never seen.
         truth: Truth of a phantom hospital: exact labels, and places for grounding.
-        out: Folder for card.json and card.html.
+        out: Folder for card.json, card.html and predictions.jsonl.
+        full: Measure robustness on every study, not on a sample.
+        pictures: Show images and the report sentences beside them.
 
     Raises:
         ValueError: No study fits, or "all" of the catalog that the model was trained on.
@@ -48,30 +74,44 @@ def evaluate(
     test = load_test_set(model, catalog, split, truth)
     tokens = tokens_of(model, test.images, test.examples, "look")
     odds = finding_odds(model, tokens, test.names)
+    groups = study_groups(test)
     metrics, scores = measures.zero_shot(model, test, odds)
     metrics += measures.small_effusion(odds, test, "zero_shot.auroc")
-    metrics += measures.reliance(model, test, odds)
+    wrong_images = controls(model, test, odds)
+    metrics += reliance(wrong_images, test)
+    metrics += subgroup_metrics(odds, test.labels, test.names, groups, test.patients, test.data)
+    metrics += robustness(model, test, tokens, odds, None if full else SAMPLE)
+    values: dict[str, np.ndarray] = {}
     if truth is not None:
-        metrics += measures.grounding(model, test, odds)
-    metrics += measures.searching(model, test, tokens)
-    metrics += baselines(model, test, odds)
-    notes = list(NOTES)
+        placed, values = grounding(model, test, odds)
+        metrics += placed
+    found, hits = searching(model, test, tokens)
+    metrics += found + baselines(model, test, odds)
+    notes = list(NOTES) if test.simulated else [*NOTES, *([CONFIDENTIAL] if pictures else [])]
     texts: list[str] = []
     if model.writer is not None:
         learned = learned_examples(model)
         if learned is None:
             notes.append("The training catalog is not where it was, so the drafts stand without their baselines.")
-        drafted, texts = measures.drafting(model, test, tokens, learned)
+        drafted, texts = drafting(model, test, tokens, learned)
         metrics += drafted
+    sided = sided_findings(model, test, tokens)
+    metrics += side_metrics(test, sided) + run_time(model, test)
+    seen = flags_of(model, test, odds, wrong_images, groups, sided, (training_catalog(model), catalog))
     card = ScoreCard(
-        f"Score card of {model.folder.name}",
-        test.data,
-        test.simulated,
-        tuple(metrics),
-        tuple(notes),
-        made_by(model),
-        tuple(scores),
-        tuple(overlays(model, test, tokens, texts)),
+        title=f"Score card of {model.folder.name}",
+        data=test.data,
+        simulated=test.simulated,
+        metrics=tuple(metrics),
+        notes=tuple(notes),
+        made_by=made_by(model) | {"medvlm": medvlm.__version__, "catalog": catalog.name, "split": split},
+        scores=tuple(scores),
+        pictures=tuple(overlays(model, test, tokens, texts)) if pictures else (),
+        population=population(test.patients, groups, test.labels, test.names),
+        cases=tuple(worst_cases(model, test, tokens, odds, texts)) if pictures else (),
+        flags=seen.flags,
+        checks=seen.checks,
+        predictions=tuple(study_predictions(model, test, odds, texts, values | hits, groups)),
     )
     if out is not None:
         card.write(out)
@@ -122,7 +162,7 @@ def baselines(model: Model, test: TestSet, odds: np.ndarray) -> list[Metric]:
                 return []
             images, kept, _ = cache.load(examples, 2)
             parts.append((images[: len(kept)], report_labels([examples[i] for i in kept], list(test.names))))
-    scores = measures.thumbnails(*parts[0], *parts[1], test)
+    scores = thumbnails(*parts[0], *parts[1], test)
     variant = (
         "control: logistic regression on 32 x 32 thumbnails, labels from the training reports, penalty from validation"
     )
@@ -138,9 +178,11 @@ def command(
     truth: Path | None = None,
     out: Path = Path("card"),
     json: bool = False,
+    full: bool = False,
+    pictures: bool = True,
 ) -> None:
     """`medvlm evaluate`: write the score card and print its main numbers."""
-    card = evaluate(load_model(model), catalog, split, truth, out)
+    card = evaluate(load_model(model), catalog, split, truth, out, full, pictures)
     if json:
         print(card.to_json(), end="")
         return

@@ -44,7 +44,8 @@ def finish(
     config = recipe | {"simulated": only_simulated(opened), "versions": versions()}
     ckpt.write_text(out / ckpt.CONFIG, yaml.safe_dump(config, sort_keys=False))
     ckpt.save_tokenizer(tokenizer, out)
-    ckpt.write_text(out / ckpt.PREPROCESS, ckpt.preprocess_text(contract, tokenizer, int(module.text.length)))
+    length, channels = int(module.text.length), getattr(module.image, "channels", None)
+    ckpt.write_text(out / ckpt.PREPROCESS, ckpt.preprocess_text(contract, tokenizer, length, channels))
     start = (recipe.get("start") or {}).get("run")
     if start is not None and (recipe["module"]["init_args"].get("language_model")):
         shutil.copytree(Path(start) / ckpt.TOKENIZER, out / "text_tokenizer", dirs_exist_ok=True)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 PAD, UNKNOWN, BEGIN, END = "[PAD]", "[UNK]", "[BOS]", "[EOS]"
+RULES = "rules.json"
+
+
+class TextRules(NamedTuple):
+    """What a tokenizer.json does not say: which tokens are special, and whether text is lower-cased before it.
+
+    A tokenizer of ours has the rules below and no file for them; one that came with a foreign model keeps its own in
+    rules.json beside tokenizer.json.
+    """
+
+    pad: str = PAD
+    unknown: str | None = UNKNOWN
+    begin: str | None = BEGIN
+    end: str | None = END
+    lower: bool = True
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> PreTrainedTokenizerFast:
@@ -43,30 +60,47 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int = 1024) -> PreTrainedT
     return wrap_tokenizer(tokenizer)
 
 
-def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The same tokenizer as a transformers object with our four special tokens."""
-    return PreTrainedTokenizerFast(
+def wrap_tokenizer(tokenizer: Tokenizer, rules: TextRules | None = None) -> PreTrainedTokenizerFast:
+    """The same tokenizer as a transformers object with its special tokens, ours unless `rules` names others."""
+    rules = rules or TextRules()
+    wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        bos_token=BEGIN,
-        eos_token=END,
+        pad_token=rules.pad,
+        unk_token=rules.unknown,
+        bos_token=rules.begin,
+        eos_token=rules.end,
         clean_up_tokenization_spaces=False,
     )
+    wrapped.text_rules = rules
+    return wrapped
+
+
+def rules_of(tokenizer: Any) -> TextRules:
+    """The rules that a tokenizer was wrapped with; ours for one of another origin."""
+    return getattr(tokenizer, "text_rules", TextRules())
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """Read `tokenizer.json` of a checkpoint. Raises FileNotFoundError with the path."""
+    """Read `tokenizer.json` of a checkpoint, and `rules.json` if there is one.
+
+    Raises:
+        FileNotFoundError: No tokenizer, with the path.
+        ValueError: A rules.json that does not say exactly what it should.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not there. A checkpoint keeps its tokenizer in tokenizer/tokenizer.json.")
-    return wrap_tokenizer(Tokenizer.from_file(str(path)))
+    rules = folder / RULES
+    held = json.loads(rules.read_text()) if rules.is_file() else TextRules()._asdict()
+    if not isinstance(held, dict) or set(held) != set(TextRules._fields):
+        raise ValueError(f"{rules}: expected the keys {', '.join(TextRules._fields)}. Copy the checkpoint again")
+    return wrap_tokenizer(Tokenizer.from_file(str(path)), TextRules(**held))
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[str], length: int) -> tuple[Tensor, Tensor]:
-    """Token ids (M, T) and mask (M, T), lower-cased, cut at `length` tokens."""
+    """Token ids (M, T) and mask (M, T), lower-cased unless the tokenizer's rules keep case, cut at `length` tokens."""
     batch = tokenizer(
-        [sentence.lower() for sentence in sentences],
+        [sentence.lower() for sentence in sentences] if rules_of(tokenizer).lower else list(sentences),
         padding=True,
         truncation=True,
         max_length=length,
@@ -91,6 +125,7 @@ class SentenceTower(nn.Module):
         heads: Attention heads.
         embed: Width of the vector that meets the image tokens.
         length: Longest sentence, in tokens.
+        norm: "batch", or "layer" where batches are small or encoded in chunks (`medvlm.gradient_cache`).
     """
 
     def __init__(
@@ -101,8 +136,11 @@ class SentenceTower(nn.Module):
         heads: int = 4,
         embed: int = 128,
         length: int = 48,
+        norm: str = "batch",
     ) -> None:
         super().__init__()
+        if norm not in ("batch", "layer"):
+            raise ValueError(f"norm is {norm!r}; expected batch or layer")
         self.length, self.embed = length, embed
         self.bert = BertModel(
             BertConfig(
@@ -118,11 +156,27 @@ class SentenceTower(nn.Module):
             add_pooling_layer=False,
         )
         # A fresh Transformer maps all sentences to nearly one direction; centering them lets learning begin at once.
-        self.project = nn.Sequential(nn.Linear(width, embed), nn.BatchNorm1d(embed, affine=False))
+        center = nn.BatchNorm1d(embed, affine=False) if norm == "batch" else nn.LayerNorm(embed)
+        self.project = nn.Sequential(nn.Linear(width, embed), center)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Mean over the real tokens, projected. A sentence without tokens gives the bias."""
+        return self._pooled(self.bert(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+    def with_words(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The vectors (M, embed) that `forward` gives, and one for each word (M, T, embed), centered as those are."""
         hidden = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
+        whole = self._pooled(hidden, mask)
+        linear, center = self.project
+        words = linear(hidden)
+        if isinstance(center, nn.BatchNorm1d):  # by what sentences had on average, not by the words of this batch
+            mean, variance = cast(Tensor, center.running_mean), cast(Tensor, center.running_var)
+            words = (words - mean) * (variance + center.eps).rsqrt()
+        else:
+            words = center(words)
+        return whole, words
+
+    def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
         weight = mask.unsqueeze(-1).to(hidden.dtype)
         return self.project((hidden * weight).sum(1) / weight.sum(1).clamp(min=1))
 

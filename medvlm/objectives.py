@@ -1,5 +1,10 @@
 """Contrastive objectives, chosen by name in a recipe.
 
+All have one interface: `needs` says whether texts are sentences with targets or one report for each image, `wants` what
+else a batch must carry (`medvlm.objective_inputs`), `logits` scores texts for images, and a call gives the loss and its
+parts. Several processes share one loss (`medvlm.whole_batch`): reports are divided among them with their images, while
+every process holds all sentences.
+
 Letters: B images, M sentences, N tokens of an image, E width. Similarities are cosines; scale and bias are learned.
 """
 
@@ -13,6 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medvlm.encoders import ImageTokens
+from medvlm.objective_inputs import Extras
+from medvlm.tiled_losses import tiled_info_nce, tiled_sigmoid
+from medvlm.whole_batch import gather_rows
 
 
 class Similarities(NamedTuple):
@@ -89,27 +97,94 @@ def statement_sigmoid(logits: Tensor, target: Tensor) -> Tensor:
     return values.mean() if values.numel() else logits.sum() * 0
 
 
-class PairInfoNCE(nn.Module):
-    """Plain InfoNCE between whole images and whole reports: the control arm."""
+def pair_sigmoid(logits: Tensor) -> Tensor:
+    """Sigmoid loss over every (image, report) pair; the own report is the only true one.
+
+    Shapes: logits (B, B). Returns (), nats per image.
+    Source: Zhai et al. 2023, arXiv:2303.15343, algorithm 1.
+    """
+    sign = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return -F.logsigmoid(sign * logits).sum() / len(logits)
+
+
+class WholePairs(nn.Module):
+    """Whole images against whole texts: scale, bias and log-odds of the objectives that pair reports.
+
+    Args:
+        scale: Initial logit scale; learned, at most 100.
+        bias: Initial bias, or None for a bias of zero that is not learned.
+    """
 
     needs = "reports"
+    wants: tuple[str, ...] = ()
+    sharpness = 10.0
 
-    def __init__(self, temperature: float = 0.07) -> None:
+    def __init__(self, scale: float, bias: float | None = None) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
-        self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=False)
-        self.sharpness = 10.0
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.bias = nn.Parameter(torch.tensor(bias or 0.0), requires_grad=bias is not None)
+
+    @property
+    def scale(self) -> Tensor:
+        """The logit scale ()."""
+        return self.log_scale.exp().clamp(max=100)
 
     def logits(self, image: ImageTokens, text: Tensor) -> Tensor:
-        """Scaled cosines (B, M) of whole images and texts."""
-        return F.normalize(image.whole, dim=-1) @ F.normalize(text, dim=-1).T * self.log_scale.exp().clamp(max=100)
+        """Scaled cosines (B, M) of whole images and texts, plus the bias."""
+        return F.normalize(image.whole, dim=-1) @ F.normalize(text, dim=-1).T * self.scale + self.bias
+
+    def info_nce(self, image: Tensor, text: Tensor, tile: int | None = None) -> Tensor:
+        """InfoNCE () over the pairs of all processes. Shapes: image, text (B, E) of this one."""
+        if tile is not None:
+            return tiled_info_nce(F.normalize(image, dim=-1), F.normalize(text, dim=-1), self.scale, tile)
+        return info_nce(gather_rows(image), gather_rows(text), self.log_scale.clamp(max=math.log(100)))
+
+
+class PairInfoNCE(WholePairs):
+    """Plain InfoNCE between whole images and whole reports: the control arm.
+
+    Args:
+        temperature: Initial temperature.
+        tile: Rows and columns of a tile, for batches whose matrix of similarities does not fit; None to hold it whole.
+    """
+
+    def __init__(self, temperature: float = 0.07, tile: int | None = None) -> None:
+        super().__init__(1 / temperature)
+        self.tile = tile
 
     def forward(
-        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor
+        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor, extras: Extras | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss () in nats and its parts; `target` and `kin` are not used: each report belongs to its own image only."""
-        loss = info_nce(image.whole, text, self.log_scale.clamp(max=math.log(100)))
+        loss = self.info_nce(image.whole, text, self.tile)
         return loss, {"info_nce": loss.detach()}
+
+
+class PairSigmoid(WholePairs):
+    """Sigmoid loss between whole images and whole reports, with learned scale and bias.
+
+    After SigLIP, Zhai et al. 2023, arXiv:2303.15343 (level L1); the scale and bias to begin with are theirs.
+
+    Args:
+        scale: Initial logit scale.
+        bias: Initial bias; low, since most pairs are wrong.
+        tile: Rows and columns of a tile; None to hold the matrix whole.
+    """
+
+    def __init__(self, scale: float = 10.0, bias: float = -10.0, tile: int | None = None) -> None:
+        super().__init__(scale, bias)
+        self.tile = tile
+
+    def forward(
+        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor, extras: Extras | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss () in nats per image and its parts."""
+        whole, text = F.normalize(image.whole, dim=-1), F.normalize(text, dim=-1)
+        if self.tile is not None:
+            loss = tiled_sigmoid(whole, text, self.scale, self.bias, self.tile)
+        else:
+            loss = pair_sigmoid(gather_rows(whole) @ gather_rows(text).T * self.scale + self.bias)
+        return loss, {"sigmoid": loss.detach()}
 
 
 class SentencePairs(nn.Module):
@@ -128,6 +203,7 @@ class SentencePairs(nn.Module):
     """
 
     needs = "sentences"
+    wants: tuple[str, ...] = ()
 
     def __init__(
         self, sharpness: float = 20.0, nce_weight: float = 0.1, kin_weight: float = 0.1, scale: float = 10.0
@@ -149,15 +225,16 @@ class SentencePairs(nn.Module):
         return (local + whole) / 2 * scale + self.bias, local * scale + self.bias
 
     def forward(
-        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor
+        self, image: ImageTokens, text: Tensor, target: Tensor, kin: Tensor, extras: Extras | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss () in nats and its parts. Shapes: text (M, E); target (B, M) with NaN for unknown; kin (M,)."""
         scale = self.log_scale.exp().clamp(max=100)
-        both, alone = self._both(image, text)
+        both, alone = (gather_rows(logits) for logits in self._both(image, text))
+        target = gather_rows(target)
         # The tokens must settle a statement on their own as well, or the whole would leave them nothing to find.
         sigmoid = (statement_sigmoid(both, target) + statement_sigmoid(alone, target)) / 2
         unit = F.normalize(text, dim=-1)
-        nce = multi_positive_nce(F.normalize(image.whole, dim=-1) @ unit.T * scale, target == 1)
+        nce = multi_positive_nce(gather_rows(F.normalize(image.whole, dim=-1) @ unit.T * scale), target == 1)
         same = kin[:, None] == kin[None, :]
         same.fill_diagonal_(False)
         relatives = (unit @ unit.T * scale).masked_fill(

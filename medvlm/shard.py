@@ -17,10 +17,9 @@ import torch
 from tqdm import tqdm
 
 import medvlm
-from medvlm import checkpoint as ckpt
 from medvlm.data import Example, load_examples
 from medvlm.shard_images import source_of
-from medvlm.train import TrainingError, load_recipe
+from medvlm.train import TrainingError, contract_of, load_recipe
 from volumes.catalog import Catalog
 from volumes.isolation import Workers
 from volumes.prepare import prepare
@@ -93,7 +92,7 @@ def shard(
         VolumeError: The folder holds another plan.
         TrainingError: No study fits the recipe.
     """
-    contract = ckpt.build(load_recipe(recipe, overrides)["contract"], Contract, f"{recipe}: contract")  # type: ignore[arg-type]
+    contract = contract_of(load_recipe(recipe, overrides), recipe)
     share, shares = read_part(part)
     store = Store(out)
     with Catalog.open(catalog) as opened:

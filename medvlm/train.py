@@ -21,8 +21,10 @@ from transformers import PreTrainedTokenizerBase
 from medvlm import checkpoint as ckpt
 from medvlm.contrastive import Contrastive
 from medvlm.data import Augment, Example, Images, PairBatches, StepData, load_examples
+from medvlm.fine_tune import adopt, copy_start, starts_contrastive
 from medvlm.finish import finish
 from medvlm.generator import DraftBatches, ReportWriter, decoder_tokenizer
+from medvlm.health_codes import common_codes, read_codes
 from medvlm.language import embed_texts, load_tokenizer, train_tokenizer
 from medvlm.model import load_towers
 from medvlm.shard_images import ShardImages, image_source, take_reading
@@ -58,7 +60,7 @@ def train(config: str, catalog: Path, out: Path, overrides: Sequence[str] = ()) 
     recipe = load_recipe(config, overrides)
     shards, readers = take_reading(recipe)
     started = time.monotonic()
-    contract = ckpt.build(recipe["contract"], FilmContract | VolumeContract, f"{config}: contract")  # type: ignore[arg-type]
+    contract = contract_of(recipe, config)
     with Catalog.open(catalog) as opened:
         learn, images = load_split(opened, catalog, contract, "train", recipe, shards)
         record = claim(out, recipe, learn, catalog)
@@ -104,7 +106,7 @@ def load_recipe(config: str, overrides: Sequence[str] = ()) -> Config:
     return dict(recipe)
 
 
-OPTIONAL = frozenset({"data.rewrite"})
+OPTIONAL = frozenset({"data.rewrite", "data.codes"})
 """Keys that may be set where a recipe does not have them: they change nothing until then."""
 
 
@@ -165,6 +167,19 @@ def claim(out: Path, recipe: Config, learn: Sequence[Example], catalog: Path) ->
     return json.dumps(wanted | {"catalog": str(catalog.resolve())}, indent=1)
 
 
+def contract_of(recipe: Config, config: str) -> FilmContract | VolumeContract:
+    """The preprocessing that a recipe states; "start" is that of the run which it starts from."""
+    if recipe["contract"] != "start":
+        return ckpt.build(recipe["contract"], FilmContract | VolumeContract, f"{config}: contract")  # type: ignore[arg-type]
+    start = (recipe.get("start") or {}).get("run")
+    if start is None:
+        raise TrainingError(
+            f"recipe {config} learns on from an earlier run or an imported model: give --start.run FOLDER"
+        )
+    ckpt.read_config(Path(start))
+    return ckpt.load_preprocess(Path(start))[0]
+
+
 def refuse_other_start(recipe: Config, contract: FilmContract | VolumeContract) -> None:
     """A run that starts from another one needs it, and sees images as that one does."""
     if "start" not in recipe:
@@ -186,9 +201,16 @@ def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Confi
     recipe = json.loads(json.dumps(recipe))
     start = (recipe.get("start") or {}).get("run")
     arguments = recipe["module"].setdefault("init_args", {})
-    recipe["concepts"] = concepts([example.facts for example in learn], int(recipe["data"].get("least", LEAST)))
+    least = int(recipe["data"].get("least", LEAST))
+    recipe["concepts"] = concepts([example.facts for example in learn], least)
+    if recipe["data"].get("codes") is not None:
+        recipe["codes"] = common_codes(Path(recipe["data"]["codes"]), learn, least)
+    count_codes(arguments.get("objective"), recipe)
     if start is not None:
         earlier = ckpt.read_config(Path(start))
+        if starts_contrastive(recipe):
+            adopt(arguments, earlier["module"]["init_args"], int(recipe["start"].get("rank", 0)))
+            return recipe, ckpt.load_preprocess(Path(start))[1]
         for part in ("image", "text", "objective"):
             arguments[part] = earlier["module"]["init_args"][part]
         recipe["concepts"] = earlier["concepts"]
@@ -202,6 +224,17 @@ def complete(recipe: Config, learn: Sequence[Example], out: Path) -> tuple[Confi
     return recipe, train_tokenizer([example.text for example in learn], int(recipe["data"]["vocabulary"]))
 
 
+def count_codes(objective: Any, recipe: Config) -> None:
+    """Tell an objective that predicts codes how many the catalog has, unless the recipe says so."""
+    if isinstance(objective, dict):
+        arguments = objective.setdefault("init_args", {})
+        if str(objective.get("class_path", "")).endswith(".ConceptCodes"):
+            asked = sum(len(sides) for sides in recipe["concepts"].values())
+            arguments.setdefault("codes", len(recipe["codes"]) if "codes" in recipe else asked)
+        for part in arguments.get("objectives", ()):
+            count_codes(part, recipe)
+
+
 def statement_bank(names: dict[str, Sequence[str | None]]) -> list[str]:
     """Minimal sentences, one for each finding and each side it has."""
     phrases = [f"{side} {name}" if side else name for name, sides in names.items() for side in sides]
@@ -209,7 +242,9 @@ def statement_bank(names: dict[str, Sequence[str | None]]) -> list[str]:
 
 
 def prepare(module: lightning.LightningModule, recipe: Config) -> None:
-    """Give a writer the trained towers of its starting run and the vectors of its statement bank."""
+    """Give a module the towers of its starting run, and a writer the vectors of its statement bank as well."""
+    if starts_contrastive(recipe):
+        copy_start(module, Path(recipe["start"]["run"]))
     if not isinstance(module, ReportWriter):
         return
     towers, words = load_towers(Path(recipe["start"]["run"]))
@@ -246,6 +281,8 @@ def batches_for(
             augment,
             int(data.get("least", LEAST)),
             rows,
+            module.wants,
+            None if data.get("codes") is None else read_codes(Path(data["codes"]), learn, recipe["codes"]),
         )
     raise TrainingError(f"module {type(module).__name__}: expected Contrastive or ReportWriter")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import medvlm
+from evaluation.predictions import read_predictions
 from evaluation.scorecard import ScoreCard
 from medvlm import draft as drafting
 from medvlm import ground as grounding
@@ -378,10 +379,37 @@ def test_the_score_card_has_the_stable_names_and_intervals(card: tuple[ScoreCard
         if None not in (metric["value"], metric["low"], metric["high"]):
             assert metric["low"] <= metric["value"] + 1e-9, metric["name"]
             assert metric["value"] <= metric["high"] + 1e-9, metric["name"]
-            assert 0 <= metric["value"] <= 1, metric["name"]
+            lowest = -1 if metric["name"].endswith((".drop", ".gap")) else 0
+            assert metric["name"].startswith("time.") or lowest <= metric["value"] <= 1, metric["name"]
     assert metrics["zero_shot.ece"]["n"] == 20
     assert metrics["reliance.blank.auroc"]["value"] == pytest.approx(0.5)  # one image for all cannot rank
     assert metrics["search.chance.recall_at_5"]["value"] >= 5 / 20
+
+
+@pytest.mark.slow
+def test_the_card_holds_robustness_groups_run_time_flags_and_predictions(
+    card: tuple[ScoreCard, Path], unseen_hospital
+) -> None:
+    names = {metric.name for metric in card[0].metrics}
+    for condition in ("dose", "motion", "window", "crop", "rotation", "jpeg", "wording"):
+        assert {f"robust.{condition}.1.auroc", f"robust.{condition}.3.drop"} <= names, condition
+    assert {"time.diagnose_s", "time.draft_s", "memory.peak_gib", "zero_shot.side_accuracy"} <= names
+    people = card[0].population
+    assert people is not None
+    assert people.studies == 20
+    assert {share.of for share in people.shares} == {"sex", "age", "site", "scanner", "view", "finding"}
+    states = {check.name: check.state for check in card[0].checks}
+    assert states["leaks"] == "clear"  # the training catalog is there, and shares no patient
+    assert "not possible" not in states.values()
+    assert card[0].cases  # a model of a few steps is wrong somewhere
+    assert all(case.missed or case.invented or case.wrong_side for case in card[0].cases)
+    rows = read_predictions(card[1])
+    assert len(rows) == 20
+    written = (card[1] / "predictions.jsonl").read_text() + (card[1] / "card.html").read_text()
+    with Catalog.open(unseen_hospital.catalog) as opened:
+        assert not any(study.patient_key in written for study in opened.studies())  # UIDs only
+    assert "SIM1004-" not in written
+    assert {"sex", "age", "scanner", "view"} <= set(rows[0].groups)
 
 
 @pytest.mark.slow

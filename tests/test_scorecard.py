@@ -6,12 +6,18 @@ import base64
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from evaluation.evidence import Check
+from evaluation.flags import Flag
 from evaluation.intervals import Interval
-from evaluation.scorecard import FindingScores, Metric, Picture, ScoreCard, read_metrics
+from evaluation.page import page
+from evaluation.population import population
+from evaluation.predictions import StudyPrediction
+from evaluation.scorecard import Case, FindingScores, Metric, Picture, ScoreCard, read_metrics
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -133,3 +139,99 @@ def test_two_numbers_under_one_name_are_refused() -> None:
 def test_a_picture_must_be_a_png() -> None:
     with pytest.raises(ValueError, match="expected the bytes of a PNG file"):
         Picture(b"\xff\xd8\xff", "overlay")
+
+
+def full() -> ScoreCard:
+    """A card on which every section has something to show."""
+    metrics = [
+        Metric("zero_shot.auroc.macro", 0.8, 0.7, 0.9, 60, "pairs", "test"),
+        Metric("zero_shot.auroc.pleural effusion", 0.85, 0.75, 0.95, 60, "pairs", "test"),
+        Metric("zero_shot.auroc.lung nodule", 0.62, 0.4, 0.8, 60, "pairs", "test"),
+        Metric("zero_shot.sensitivity.lung nodule", 0.41, 0.2, 0.6, 17, "threshold of validation", "test"),
+        Metric("zero_shot.specificity.lung nodule", 0.91, 0.8, 0.97, 43, "threshold of validation", "test"),
+        Metric("reliance.swapped.auroc", 0.51, 0.4, 0.6, 60, "images swapped", "test"),
+        Metric("subgroup.sex.female.auroc", 0.7, 0.6, 0.8, 31, "macro", "test"),
+        Metric("subgroup.sex.female.gap", -0.2, -0.3, -0.1, 31, "gap", "test"),
+        Metric("subgroup.sex.male.auroc", 0.9, 0.8, 0.95, 29, "macro", "test"),
+        Metric("subgroup.sex.male.gap", 0.2, 0.1, 0.3, 29, "gap", "test"),
+        Metric("robust.untouched.auroc", 0.81, 0.7, 0.9, 44, "as is", "test"),
+        Metric("robust.dose.1.auroc", 0.6, 0.5, 0.7, 44, "dose divided by 8; macro", "test"),
+        Metric("robust.dose.1.drop", 0.21, 0.1, 0.3, 44, "dose divided by 8; drop", "test"),
+        Metric("draft.hallucination_rate", 0.25, 0.2, 0.3, 60, "labeller", "test"),
+        Metric("draft.omission_rate", 0.35, 0.3, 0.4, 60, "labeller", "test"),
+        Metric("time.draft_s", 0.07, 0.06, 0.08, 8, "mean seconds; one at a time", "test"),
+        Metric("memory.peak_gib", 1.3, math.nan, math.nan, 60, "most memory", "test"),
+    ]
+    labels = np.array([[k % 3 == 0, k % 4 == 0] for k in range(60)], dtype=float)
+    groups = {"sex": ["female" if k % 2 else "male" for k in range(60)]}
+    return ScoreCard(
+        "Full", "60 studies", False, tuple(metrics), made_by={"model": "m"},
+        population=population([k // 2 for k in range(60)], groups, labels, ("pleural effusion", "lung nodule")),
+        flags=(Flag("size.few", "note", "17 nodules (n=60).", "Few.", "More."),
+               Flag("leak.patient", "serious", "2 of 30 patients were <learned> from (n=30).", "Known.", "Split."),),
+        checks=(Check("leaks", "Learned from the test?", "flagged"),
+                Check("mirror", "Does the side turn?", "not possible", "nobody <asked>")),
+        cases=(Case("2.25.7", PNG, ("lung nodule",), ("lung mass",), ("pleural effusion",),
+                    (("Lung mass.", "lung mass"), ("Clear otherwise.", "")), (("A <7 mm> nodule.", "lung nodule"),)),),
+        predictions=(StudyPrediction("2.25.7", 0, {"lung nodule": 1.0}),),
+    )  # fmt: skip
+
+
+def test_flags_stand_at_the_top_serious_first_and_what_was_not_checked_says_why() -> None:
+    html = page(full())
+    assert html.index("learned&gt; from (n=30)") < html.index("17 nodules (n=60)") < html.index("zero_shot.auroc.macro")
+    assert "not checked" in html
+    assert "nobody &lt;asked&gt;" in html
+    assert "No flag was raised" not in html
+    assert "No flag was raised by 1 checks" in page(replace(full(), flags=()))
+
+
+def test_the_page_says_in_short_what_matters_with_n() -> None:
+    html = page(full())
+    short = html[html.index('class="short"') : html.index("</section>", html.index('class="short"'))]
+    assert "<b>60 studies of 30 patients</b>" in short
+    assert "Weakest: lung nodule 0.62 (0.40 to 0.80, n=60)" in short
+    assert "it does look at the image" in short
+    assert "<b>25%</b> are not there (0.20 to 0.30, n=60)" in short
+    assert "sex <b>female</b>, AUROC 0.20 below all others" in short
+    blind = [replace(m, value=0.79, high=0.9) if m.name == "reliance.swapped.auroc" else m for m in full().metrics]
+    assert "nothing shows that it looks at the image" in page(replace(full(), metrics=tuple(blind)))
+
+
+def test_every_section_is_there_and_every_number_has_its_n() -> None:
+    html = page(full())
+    assert re.findall(r"<h2>(.*?)</h2>", html) == [
+        "In short", "Flags", "On whom it was measured", "Diagnosis, finding by finding",
+        "Groups of patients and machines", "When the input gets worse", "The 1 worst studies", "What a study costs",
+        "What to keep in mind", "All numbers", "What made these numbers",
+    ]  # fmt: skip
+    assert "(0.20 to 0.60, n=17)" in html  # sensitivity rests on those that have it
+    assert "female <span class='chip bad'>weakest</span>" in html
+    assert "1 of 2 groups lie clearly below all others" in html
+    assert "dose divided by 8: <b>−0.210</b>" in html
+    assert "n=44" in html
+    assert "A &lt;7 mm&gt; nodule." in html
+    assert '<mark class="warn" title="invented: lung mass">Lung mass.</mark>' in html
+    assert '<mark class="bad" title="missed: lung nodule">' in html
+    assert "wrong side: pleural effusion" in html
+    for row in re.findall(r"<tr><td><code>.*?</tr>", html):
+        assert re.search(r"<td class='n'>\d+</td>", row), row
+    for card_of in re.findall(r'<div class="big">.*?</div>', html):
+        assert re.search(r"n=\d+", card_of), card_of
+
+
+def test_json_holds_flags_checks_population_and_digests(tmp_path) -> None:
+    path, _ = full().write(tmp_path)
+    held = json.loads(path.read_text(encoding="utf-8"))
+    assert [flag["name"] for flag in held["flags"]] == ["size.few", "leak.patient"]
+    assert held["checks"][1]["state"] == "not possible"
+    assert held["population"]["patients"] == 30
+    assert {"of": "sex", "name": "male", "studies": 30, "known": 60, "patients": 30} in held["population"]["shares"]
+    assert {"model", "data_digest", "metrics_digest", "numpy"} <= set(held["made_by"])
+    assert (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").count("2.25.7") == 1
+
+
+def test_a_page_without_any_of_that_leaves_the_sections_out() -> None:
+    html = page(ScoreCard("Bare", "no data", False, (Metric("x.y", 0.5, 0.4, 0.6, 3, "v", "no data"),)))
+    for title in ("Flags", "In short", "worst studies", "Groups of patients", "When the input"):
+        assert title not in html

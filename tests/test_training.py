@@ -24,7 +24,7 @@ from medvlm.train import TrainingError, load_recipe, newest_save, statement_bank
 from volumes.volume import StudyError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-RECIPES = "ct_contrastive, ct_report, film_contrastive, film_report"
+RECIPES = "ct_contrastive, ct_report, film_contrastive, film_finetune, film_report"
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -232,13 +232,17 @@ class VolumeContract(_Contract):
 
 
 def contract_from_json(text: str) -> FilmContract | VolumeContract:
-    """Read a contract of either kind. Raises VolumeError when the kind is unknown or keys do not fit."""
+    """Read a contract of any kind. Raises VolumeError when the kind is unknown or keys do not fit."""
+    from volumes.fitted_film import FittedFilmContract  # it builds on this module
+
     kind = _object(text).get("kind")
+    if kind == FittedFilmContract.kind:
+        return FittedFilmContract.from_json(text)
     if kind == FilmContract.kind:
         return FilmContract.from_json(text)
     if kind == VolumeContract.kind:
         return VolumeContract.from_json(text)
-    raise VolumeError(f"contract is of kind {kind!r}; expected 'film' or 'volume'", "bad-contract")
+    raise VolumeError(f"contract is of kind {kind!r}; expected 'film', 'fitted-film' or 'volume'", "bad-contract")
 
 
 def _settle(contract: _Contract, **values: object) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.intervals import Interval, patient_bootstrap
+from evaluation.jackknife import share_intervals
 from evaluation.scorecard import Metric
 from evaluation.selective import binary_risk_coverage
 from evaluation.weighted import (
@@ -51,7 +52,7 @@ def ranking_metrics(
     statistics = {"macro": weighted_macro(list(single.values()))}
     if focal:
         statistics["focal"] = weighted_macro([value for n, value in single.items() if n in focal])
-    found = weighted_bootstrap(statistics | single, truth.patients, n=500)
+    found = share_intervals(statistics | single, truth.patients)
     return [Metric.of(f"{name}.{key}", value, variant, truth.data) for key, value in found.items()]
 
 
@@ -63,7 +64,7 @@ def precision_metrics(name: str, scores: Table, truth: Labelled) -> list[Metric]
         if (truth.labels[:, k] == 1).any()
     }
     statistics = {"macro": weighted_macro(list(single.values())), **single}
-    found = weighted_bootstrap(statistics, truth.patients, n=500)
+    found = share_intervals(statistics, truth.patients)
     how = "average precision by steps, no interpolation"
     return [Metric.of(f"{name}.{key}", value, how, truth.data) for key, value in found.items()]
 

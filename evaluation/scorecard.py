@@ -39,7 +39,12 @@ class Metric:
     def of(cls, name: str, interval: Interval, variant: str, data: str) -> Metric:
         """From an interval. Patients, and resamples in which the number was undefined, go into the variant."""
         if interval.groups:
-            kinds = {"exact": "exact interval", "t": "cluster-robust t interval", "bca": "BCa bootstrap"}
+            kinds = {
+                "jackknife t, logit": "jackknife t interval",
+                "exact": "exact interval",
+                "t": "cluster-robust t interval",
+                "bca": "BCa bootstrap",
+            }
             variant += f"; 95% {kinds.get(interval.method, 'bootstrap')} over {interval.groups} patients"
         if interval.undefined:
             variant += f" ({interval.undefined} resamples undefined)"

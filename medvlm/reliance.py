@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from evaluation.jackknife import share_intervals
 from evaluation.scorecard import Metric
-from evaluation.weighted import Weighted, weighted_bootstrap, weighted_macro_auroc
+from evaluation.weighted import Weighted, weighted_macro_auroc
 from medvlm.diagnose import finding_odds
 from medvlm.measures import PAIRS
 from medvlm.model import Model, untrained
@@ -40,7 +41,7 @@ def reliance(scores: Mapping[str, Sequence[np.ndarray]], test: TestSet) -> list[
         for name, drawn in scores.items()
     }
     metrics = []
-    for name, found in weighted_bootstrap(statistics, test.patients, n=500).items():
+    for name, found in share_intervals(statistics, test.patients).items():
         draws = f"mean of {len(scores[name])} random models; " if len(scores[name]) > 1 else ""
         metrics.append(Metric.of(f"reliance.{name}.auroc", found, f"control: {name}; {draws}{PAIRS}; macro", test.data))
     return metrics

@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.classification import auroc, average_precision, ece, macro_auroc
 from evaluation.intervals import patient_bootstrap
-from evaluation.jackknife import jackknife_interval, patient_jackknife, weighted_jackknife
+from evaluation.jackknife import jackknife_interval, patient_jackknife, share_intervals, weighted_jackknife
 from evaluation.weighted import (
     weighted_auroc,
     weighted_average_precision,
@@ -103,6 +103,17 @@ def test_what_the_jackknife_cannot_say() -> None:
         jackknife_interval(0.1, np.array([0.1, 0.2]), 0.95, 2, scale="log")
     with pytest.raises(ValueError, match="there are 0 rows"):
         weighted_jackknife({"": weighted_mean([])}, [])
+
+
+def test_cards_print_the_jackknife_and_the_bootstrap_where_it_is_undefined() -> None:
+    auroc_of = weighted_auroc(SAID[:, 0], LABELS[:, 0])
+    perfect, still = weighted_auroc(LABELS[:, 0], LABELS[:, 0]), weighted_auroc(np.zeros(150), LABELS[:, 0])
+    found = share_intervals({"some": auroc_of, "perfect": perfect, "still": still}, GROUPS)
+    assert list(found) == ["some", "perfect", "still"]
+    assert found["some"] == weighted_jackknife({"some": auroc_of}, GROUPS)["some"]
+    assert found["some"].method == "jackknife t, logit"
+    assert (found["perfect"].low, found["perfect"].high, found["perfect"].method) == (1, 1, "percentile")
+    assert (found["still"].low, found["still"].high) == (0.5, 0.5)
 
 
 def test_a_paired_difference_is_narrower_than_its_parts() -> None:

@@ -48,6 +48,30 @@ class _Value(NamedTuple):
     value: str
 
 
+# The slices of a series repeat most of their values: what a short one means is worked out once.
+
+
+@lru_cache(maxsize=4096)
+def _ascii(raw: bytes) -> str | None:
+    """ASCII text without padding; None where it is not ASCII."""
+    return raw.decode("ascii").rstrip(" \0") if raw.isascii() else None
+
+
+@lru_cache(maxsize=4096)
+def _shown(found: str) -> str | None:
+    """One printable value, stripped and cut; None where pydicom has to say."""
+    if found.isalnum():  # most are a word
+        return found[:_LONGEST_TEXT]
+    return found.strip()[:_LONGEST_TEXT] if found.isprintable() and "\\" not in found else None
+
+
+@lru_cache(maxsize=4096)
+def _items(found: str, vr: str) -> tuple[str, ...] | None:
+    """The numbers of a text as they are written; None where one is not of its VR's form."""
+    items = [item.strip(" ") for item in found.split("\\")]
+    return tuple(items) if all(map(_PATTERNS[vr].fullmatch, items)) else None
+
+
 class Elements:
     """Some elements of a header, still as bytes, and where its pixel data begin.
 
@@ -92,17 +116,16 @@ class Elements:
         if (stated is not None and stated != _ENCODED[vr]) or length == UNDEFINED:
             return None
         raw = self.data[start : start + length]
-        return raw.decode("ascii").rstrip(" \0") if raw.isascii() else None
+        return _ascii(raw) if length <= _LONGEST_TEXT else _ascii.__wrapped__(raw)
 
     def text(self, name: str) -> str | None:
         """A text value, stripped and cut to 64 characters; None where pydicom has to say."""
         key, vr = field(name)
         if vr in _TEXT_VRS:
             found = self._string(key, vr)
-            if not found or found.isalnum():  # most are a word or empty
-                return found[:_LONGEST_TEXT] if found is not None and self.plain else None
-            plain = self.plain and found.isprintable() and "\\" not in found
-            return found.strip()[:_LONGEST_TEXT] if plain else None
+            if not found or not self.plain:
+                return found if self.plain else None
+            return _shown(found) if len(found) <= _LONGEST_TEXT else _shown.__wrapped__(found)
         if key not in self.found:
             return ""
         numbers = self._numbers(key, vr)
@@ -127,13 +150,8 @@ class Elements:
         found = self._string(key, vr) if vr in _PATTERNS else None
         if not found:
             return None if found is None else []
-        pattern, items = _PATTERNS[vr], []
-        for item in found.split("\\"):
-            item = item.strip(" ")
-            if not pattern.fullmatch(item):
-                return None
-            items.append(item)
-        return items
+        items = _items(found, vr) if len(found) <= _LONGEST_TEXT else _items.__wrapped__(found, vr)
+        return None if items is None else list(items)
 
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
         """`count` numbers, () when there are others or none; None where pydicom has to say."""
